@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: MIT
+"""Our own programs under test: their private configuration, the daemon's life, what the tests look up in them."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+
+from . import proc, wait
+
+SHIM = "containerd-shim-cloudhv-v1"
+DAEMON = "cloudhv-sandbox-daemon"
+QEMU = {"x86_64": "qemu-system-x86_64", "aarch64": "qemu-system-aarch64"}
+
+
+class Cloudhv:
+    def __init__(self, bin_dir, guest_dir, mode):
+        """`mode` is "daemon" or "daemonless": who boots the VMs."""
+        self.bin_dir, self.guest_dir, self.mode = os.path.abspath(bin_dir), os.path.abspath(guest_dir), mode
+        self.root = tempfile.mkdtemp(prefix="chvt-", dir="/var/tmp")
+        # Each VMM has a uid of its own and must reach its files below.
+        os.chmod(self.root, 0o711)
+        self.run_id = os.path.basename(self.root)
+        self.config_dir = os.path.join(self.root, "etc")
+        self.shim_dir = os.path.join(self.root, "bin")
+        self.cache_dir = os.path.join(self.root, "cache")
+        self.socket = os.path.join(self.root, "daemon.sock")
+        self.daemon_log = os.path.join(self.root, "daemon.log")
+        self.daemon = None
+        for directory in (self.config_dir, self.shim_dir):
+            os.makedirs(directory)
+        self.use_shim()
+        self.write_config()
+
+    @property
+    def shim(self):
+        return os.path.join(self.bin_dir, SHIM)
+
+    @property
+    def daemon_binary(self):
+        return os.path.join(self.bin_dir, DAEMON)
+
+    @property
+    def kernel(self):
+        return os.path.join(self.guest_dir, "vmlinux")
+
+    def environment(self):
+        return {"CLOUDHV_CONFIG_DIR": self.config_dir, **sanitizers()}
+
+    # configuration
+
+    def write_config(self, shim=None, daemon=None, **both):
+        """Writes config.json and daemon.json: the run's own, changed by `both`, `shim` and `daemon`. A value of
+        None leaves the key out."""
+        qemu = QEMU[os.uname().machine]
+        common = {"kernel_path": self.kernel, "rootfs_path": os.path.join(self.guest_dir, "rootfs.erofs"),
+                  "vmm": "qemu", "qemu_binary": f"/usr/bin/{qemu}", "allow_emulation": True,
+                  "state_dir": os.path.join(self.root, "daemon"), "cache_dir": self.cache_dir,
+                  "boot_timeout_secs": 60}
+        files = {"config.json": {**common, "daemon_socket": self.socket if self.mode == "daemon" else ""},
+                 "daemon.json": {**common, "socket_path": self.socket, "pool_size": 0}}
+        for name, extra in (("config.json", shim), ("daemon.json", daemon)):
+            values = {**files[name], **both, **(extra or {})}
+            self._write(name, json.dumps({k: v for k, v in values.items() if v is not None}, indent=2))
+
+    def _write(self, name, text):
+        with open(os.path.join(self.config_dir, name), "w", encoding="utf-8") as f:
+            f.write(text)
+
+    @contextlib.contextmanager
+    def configured(self, text=None, **changes):
+        """The configuration changed for a while, the daemon restarted with it; `text` replaces config.json whole."""
+        self.write_config(**changes)
+        if text is not None:
+            self._write("config.json", text)
+        elif self.daemon:
+            self.restart_daemon(check=False)
+        try:
+            yield self
+        finally:
+            self.write_config()
+            if self.daemon:
+                self.restart_daemon()
+
+    # programs
+
+    def use_shim(self, environment=None):
+        """Puts the shim on containerd's PATH, as it is, or with variables set for it. containerd remembers the
+        path only, so this holds from the next call on."""
+        path = os.path.join(self.shim_dir, SHIM)
+        if os.path.lexists(path):
+            os.unlink(path)
+        if not environment:
+            os.symlink(self.shim, path)
+            return
+        exports = "".join(f"export {k}='{v}'\n" for k, v in environment.items())
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(f"#!/bin/sh\n{exports}exec '{self.shim}' \"$@\"\n")
+        os.chmod(path, 0o755)
+
+    @property
+    def daemon_pid(self):
+        return self.daemon.pid if self.daemon and self.daemon.poll() is None else None
+
+    def start_daemon(self, check=True, environment=None):
+        if self.mode != "daemon":
+            return
+        env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", proc.MARK: self.run_id,
+               **self.environment(), **(environment or {})}
+        with open(self.daemon_log, "ab") as log:
+            self.daemon = subprocess.Popen([self.daemon_binary], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                           env=env, start_new_session=True)
+        if check:
+            wait.until(f"the daemon to listen on {self.socket}", self._listening, 30)
+
+    def _listening(self):
+        if self.daemon.poll() is not None:
+            raise RuntimeError(f"{DAEMON} ended with {self.daemon.returncode}:\n{self.daemon_tail()}")
+        with socket.socket(socket.AF_UNIX) as s:
+            return s.connect_ex(self.socket) == 0
+
+    def stop_daemon(self, sig=signal.SIGTERM):
+        if self.daemon and self.daemon.poll() is None:
+            self.daemon.send_signal(sig)
+            try:
+                self.daemon.wait(20)
+            except subprocess.TimeoutExpired:
+                self.daemon.kill()
+                self.daemon.wait(10)
+                raise AssertionError(f"{DAEMON} did not end within 20 s of signal {int(sig)}") from None
+
+    def restart_daemon(self, sig=signal.SIGTERM, check=True, environment=None):
+        self.stop_daemon(sig)
+        self.start_daemon(check, environment)
+
+    def daemon_tail(self, lines=40):
+        return "\n".join(proc.read(self.daemon_log).decode(errors="replace").splitlines()[-lines:])
+
+    def vmms(self):
+        """PIDs of the run's VMMs."""
+        return [pid for pid in proc.of_run(self.root, self.run_id)
+                if os.path.basename(proc.exe(pid)).startswith(("qemu-system", "cloud-hypervisor"))
+                or proc.comm(pid).startswith(("qemu-system", "cloud-hyperviso"))]
+
+
+def sanitizers():
+    """A sanitizer's report ends the program and goes where the programs' messages go."""
+    return {"ASAN_OPTIONS": "abort_on_error=1:detect_leaks=1", "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"}

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: MIT
+"""The test images, assembled when a run starts from Debian's static busybox and our two small C programs."""
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import platform
+import subprocess
+import tarfile
+
+BUSYBOX = "/bin/busybox"
+ARCH = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+PROGRAMS = os.path.join(os.path.dirname(__file__), "..", "programs")
+
+
+class Layer:
+    """An image layer: a tar stream in memory. Names are without a leading slash, as in images."""
+
+    def __init__(self):
+        self.buffer = io.BytesIO()
+        self.tar = tarfile.open(fileobj=self.buffer, mode="w", format=tarfile.PAX_FORMAT)
+
+    def entry(self, name, kind, mode, uid=0, gid=0, data=b"", link="", device=None):
+        info = tarfile.TarInfo(name)
+        info.type, info.mode, info.uid, info.gid, info.linkname = kind, mode, uid, gid, link
+        info.size = len(data)
+        if device:
+            info.devmajor, info.devminor = device
+        self.tar.addfile(info, io.BytesIO(data) if data else None)
+        return self
+
+    def directory(self, name, mode=0o755, uid=0, gid=0):
+        return self.entry(name, tarfile.DIRTYPE, mode, uid, gid)
+
+    def file(self, name, data, mode=0o644, uid=0, gid=0):
+        return self.entry(name, tarfile.REGTYPE, mode, uid, gid, data if isinstance(data, bytes) else data.encode())
+
+    def symlink(self, name, target):
+        return self.entry(name, tarfile.SYMTYPE, 0o777, link=target)
+
+    def hardlink(self, name, target):
+        return self.entry(name, tarfile.LNKTYPE, 0o644, link=target)
+
+    def whiteout(self, name):
+        head, _, tail = name.rpartition("/")
+        return self.file(f"{head}/.wh.{tail}" if head else f".wh.{tail}", b"", 0o644)
+
+    def bytes(self):
+        self.tar.close()
+        return self.buffer.getvalue()
+
+
+def write_archive(path, reference, layers, config):
+    """Writes an OCI image layout as one tar. `layers` are tar streams, `config` the runtime part of the image."""
+    blobs = {}
+
+    def blob(data):
+        digest = hashlib.sha256(data).hexdigest()
+        blobs[digest] = data
+        return {"digest": f"sha256:{digest}", "size": len(data)}
+
+    descriptors = []
+    for layer in layers:
+        compressed = gzip.compress(layer, compresslevel=1, mtime=0)
+        descriptors.append({"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", **blob(compressed)})
+    image = {"architecture": ARCH, "os": "linux", "config": config, "rootfs": {
+        "type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}" for layer in layers]}}
+    manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                "config": {"mediaType": "application/vnd.oci.image.config.v1+json", **blob(json.dumps(image).encode())},
+                "layers": descriptors}
+    index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [
+        {"mediaType": manifest["mediaType"], **blob(json.dumps(manifest).encode()),
+         "platform": {"architecture": ARCH, "os": "linux"},
+         "annotations": {"io.containerd.image.name": reference, "org.opencontainers.image.ref.name": reference}}]}
+    out = Layer()
+    out.file("oci-layout", '{"imageLayoutVersion":"1.0.0"}')
+    out.file("index.json", json.dumps(index))
+    out.directory("blobs").directory("blobs/sha256")
+    for digest, data in blobs.items():
+        out.file(f"blobs/sha256/{digest}", data)
+    with open(path, "wb") as f:
+        f.write(out.bytes())
+
+
+def compile_program(name, out_dir):
+    """Compiles programs/NAME.c as a static binary and returns its content."""
+    out = os.path.join(out_dir, name)
+    subprocess.run(["cc", "-std=gnu17", "-D_GNU_SOURCE", "-O2", "-static", "-s", "-o", out,
+                    os.path.join(PROGRAMS, f"{name}.c")], check=True)
+    with open(out, "rb") as f:
+        return f.read()
+
+
+def base_layer(probe):
+    """A root file system with busybox under all its names, a few users, and the probe."""
+    layer = Layer()
+    for name in ("bin", "dev", "etc", "home", "proc", "root", "sys", "usr", "usr/bin", "var", "var/log", "www"):
+        layer.directory(name)
+    layer.directory("tmp", 0o1777)
+    with open(BUSYBOX, "rb") as f:
+        layer.file("bin/busybox", f.read(), 0o755)
+    applets = subprocess.run([BUSYBOX, "--list"], check=True, capture_output=True, text=True).stdout.split()
+    for applet in applets:
+        if applet != "busybox":
+            layer.symlink(f"bin/{applet}", "busybox")
+    layer.file("bin/probe", probe, 0o755)
+    layer.file("bin/probe-setuid", probe, 0o4755)
+    layer.file("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nalice:x:1000:1000::/home:/bin/sh\n"
+                             "bob:x:1001:1001::/home:/bin/sh\n")
+    layer.file("etc/group", "root:x:0:\nalice:x:1000:\nbob:x:1001:\nstaff:x:50:alice\nshared:x:50000:alice\n")
+    layer.file("etc/resolv.conf", "nameserver 192.0.2.99\n")
+    layer.file("etc/hostname", "from-the-image\n")
+    layer.file("www/index.html", "hello from the pod\n")
+    return layer.bytes()
+
+
+def config(**more):
+    return {"Env": ["PATH=/bin:/usr/bin", "FROM_IMAGE=yes"], "Cmd": ["/bin/sh"], "WorkingDir": "/", **more}
+
+
+def small_layer(marker):
+    return Layer().file("marker", f"{marker}\n").bytes()
+
+
+def odd_layer():
+    """Names, types and modes that are rare but valid; a conversion that skips or fails on one of them shows."""
+    layer = Layer()
+    layer.directory("odd").directory("odd/" + "d" * 200).directory("odd/unreadable", 0)
+    layer.file("odd/unreadable/file", "secret\n", 0)
+    layer.file("odd/" + "n" * 255, "long name\n")
+    layer.file("odd/white space and \"quotes\"", "spaces\n")
+    layer.file("odd/new\nline", "newline\n")
+    layer.file("odd/ünïcödé", "utf-8\n")
+    layer.file("odd/empty", b"")
+    layer.file("odd/setuid", "x\n", 0o4755, 1000, 1000)
+    layer.file("odd/many-owners", "x\n", 0o640, 4000000, 3000000)
+    layer.symlink("odd/dangling", "/nonexistent/" + "x" * 900).symlink("odd/absolute", "/odd/empty")
+    layer.hardlink("odd/hard", "odd/empty")
+    layer.entry("odd/fifo", tarfile.FIFOTYPE, 0o600)
+    layer.entry("odd/null", tarfile.CHRTYPE, 0o666, device=(1, 3))
+    layer.file("odd/removed", "gone\n")
+    layer.file("odd/page", b"p" * 4096).file("odd/page-and-one", b"q" * 4097)
+    return layer.bytes()
+
+
+def whiteout_layer():
+    return Layer().whiteout("odd/removed").file("odd/added", "added\n").bytes()
+
+
+def opaque_layers():
+    """A directory whose lower content a higher layer hides as a whole."""
+    lower = Layer().directory("opaque").file("opaque/old", "old\n").bytes()
+    upper = Layer().directory("opaque").file("opaque/.wh..wh..opq", b"").file("opaque/new", "new\n").bytes()
+    return [lower, upper]
+
+
+def assemble(out_dir, pause_reference):
+    """Writes all archives; returns {short name: (reference, path)}."""
+    base = base_layer(compile_program("probe", out_dir))
+    pause = Layer().file("pause", compile_program("pause", out_dir), 0o755).bytes()
+    images = {}
+
+    def add(name, layers, image_config, reference=None):
+        reference = reference or f"test.invalid/{name}:latest"
+        path = os.path.join(out_dir, f"{name}.tar")
+        write_archive(path, reference, layers, image_config)
+        images[name] = (reference, path)
+
+    add("pause", [pause], {"Entrypoint": ["/pause"]}, pause_reference)
+    add("busybox", [base], config())
+    add("volume", [base, Layer().directory("data", 0o750, 1000, 1000).file("data/seed", "from the image\n").bytes()],
+        config(Volumes={"/data": {}, "/made": {}}))
+    add("user", [base], config(User="alice"))
+    add("user-numeric", [base], config(User="1001:50"))
+    add("workdir", [base], config(WorkingDir="/var/log", Entrypoint=["/bin/sh", "-c"], Cmd=["pwd; echo $FROM_IMAGE"]))
+    add("odd", [base, odd_layer(), whiteout_layer()] + opaque_layers(), config())
+    add("layers", [base] + [Layer().file(f"l{i}", f"layer {i}\n").bytes() for i in range(25)], config())
+    add("one", [base, small_layer("one")], config(), "test.invalid/moving:latest")
+    add("two", [base, small_layer("two")], config(), "test.invalid/moving:latest")
+    return images

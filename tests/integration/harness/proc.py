@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+"""Processes of one test run, as /proc shows them."""
+
+import os
+import signal
+
+from . import wait
+
+# Set in the environment of everything that a run starts, so that its processes are told from those of
+# other runs on the same machine. A program that clears its environment is found by path and arguments.
+MARK = "CLOUDHV_TEST_RUN"
+
+
+def read(path):
+    try:
+        with open(path, "rb") as f:
+            return f.read()
+    except OSError:
+        return b""
+
+
+def cmdline(pid):
+    return read(f"/proc/{pid}/cmdline").replace(b"\0", b" ").decode(errors="replace").strip()
+
+
+def comm(pid):
+    return read(f"/proc/{pid}/comm").decode(errors="replace").strip()
+
+
+def ppid(pid):
+    stat = read(f"/proc/{pid}/stat")
+    return int(stat.rpartition(b")")[2].split()[1]) if stat else 0
+
+
+def pids():
+    return [int(p) for p in os.listdir("/proc") if p.isdigit()]
+
+
+def exe(pid):
+    try:
+        return os.readlink(f"/proc/{pid}/exe")
+    except OSError:
+        return ""
+
+
+def alive(pid):
+    stat = read(f"/proc/{pid}/stat")
+    return bool(stat) and stat.rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+
+
+def of_run(root, run_id):
+    """PIDs of the run: marked environment, or its directory in the arguments, or a descendant of one; this
+    process (and pytest's own helpers) excepted."""
+    me = os.getpid()
+    mark = f"{MARK}={run_id}".encode()
+    parents = {pid: ppid(pid) for pid in pids()}
+    found = set()
+    for pid in parents:
+        if pid == me:
+            continue
+        if mark in read(f"/proc/{pid}/environ").split(b"\0") or root in cmdline(pid):
+            found.add(pid)
+    grown = True
+    while grown:
+        more = {pid for pid, parent in parents.items() if parent in found and pid not in found and pid != me}
+        found |= more
+        grown = bool(more)
+    return found
+
+
+def describe(pid):
+    state = "" if alive(pid) else " (zombie)"
+    return f"{comm(pid)}{state}: {cmdline(pid)[:160]}"
+
+
+def kill(pid, sig=signal.SIGKILL, timeout=15):
+    """Signals one process of ours and waits for its end."""
+    try:
+        os.kill(pid, sig)
+    except ProcessLookupError:
+        return
+    wait.until(f"process {pid} to end after signal {int(sig)}", lambda: not alive(pid), timeout)
