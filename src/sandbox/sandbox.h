@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Sandboxes: the VM of each pod from acquire to release, and the ttrpc service `cloudhv.daemon.v1.Sandboxes`
+ * in front of them. The daemon serves it on its socket; a shim that is configured without a daemon serves it
+ * to itself over a socket pair.
+ *
+ * On disk, below `state_dir` (root only):
+ *   sandboxes/KEY.json  what is known of a sandbox, written before each side effect
+ *   vm/KEY/             the VMM's own directory: sockets, console; belongs to the VM's uid
+ *   uids/N/             the uid N is taken
+ * KEY is 16 hexadecimal digits from namespace and sandbox id, since socket paths are limited to 107 bytes. */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/error.h"
+#include "base/loop.h"
+#include "ttrpc/ttrpc.h"
+#include "vmm/vmm.h"
+
+#define SANDBOX_KEY_SIZE 17 /* with the NUL */
+
+/* Strings are borrowed and must outlive the service. */
+typedef struct SandboxSettings {
+    const char *state_dir;
+    const VmmDriver *driver;
+    const char *vmm_binary, *kernel, *rootfs, *kernel_args;
+    unsigned default_vcpus;
+    uint64_t default_memory_mb; /* MiB */
+    uid_t uid_base;             /* each VM takes one of [uid_base, uid_base + uid_count) */
+    unsigned uid_count;
+    gid_t gid;
+    bool emulate;              /* run without KVM: allowed and necessary */
+    const char *no_kvm_reason; /* not NULL: KVM is not usable, and why */
+    const char *no_vmm_reason; /* not NULL: no VM can be run here, and why */
+    uint64_t boot_timeout_usec;
+    uint64_t operation_timeout_usec;
+    unsigned max_containers; /* per VM; 0: as many as the driver has slots for */
+} SandboxSettings;
+
+typedef struct SandboxService SandboxService;
+
+/* Told when something happened that an operator wants to read: a line for the journal with its priority
+ * (syslog). */
+typedef void (*SandboxLogFn)(int priority, const char *namespace, const char *sandbox_id, const char *message,
+                             void *userdata);
+
+/* Makes the service and finds what an earlier one left in `state_dir`: VMs that run are taken over, the rest
+ * of interrupted work is removed. `log` may be NULL. */
+int sandbox_service_new(Loop *loop, const SandboxSettings *settings, SandboxLogFn log, void *userdata,
+                        SandboxService **ret, Error *e);
+
+/* Forgets everything; VMs go on. */
+SandboxService *sandbox_service_free(SandboxService *service);
+DEFINE_CLEANUP_FUNC(SandboxService *, sandbox_service_free)
+
+/* Registers the service with a server that must not outlive it. */
+int sandbox_service_register(SandboxService *service, TtrpcServer *server);
+
+/* Number of sandboxes that exist in any state. */
+size_t sandbox_service_count(const SandboxService *service);
+
+/* KEY of a sandbox. */
+void sandbox_key(const char *namespace, const char *sandbox_id, char ret[static SANDBOX_KEY_SIZE]);
+
+/* Ends and removes a sandbox from what is on disk alone, without a service: kills its processes, waits for
+ * them and removes directory, uid and state. 1 when there was one, 0 when not. For `delete` after the owner
+ * died. */
+int sandbox_remove_leftover(const char *state_dir, const char *namespace, const char *sandbox_id, Error *e);

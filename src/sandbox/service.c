@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "sandbox/service.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/fd.h"
+#include "base/fs.h"
+#include "base/trace.h"
+
+static void entry_free(Entry *entry)
+{
+    for (Entry **p = &entry->service->entries; *p; p = &(*p)->next)
+        if (*p == entry) {
+            *p = entry->next;
+            break;
+        }
+    owner_free(entry->owner);
+    sandbox_free(entry->sandbox);
+    free(entry);
+}
+
+static void service_log(Entry *entry, int priority, const char *format, ...) _printf_(3, 4);
+static void service_log(Entry *entry, int priority, const char *format, ...)
+{
+    const SandboxState *state = sandbox_get_state(entry->sandbox);
+    _cleanup_free_ char *message = NULL;
+    va_list ap;
+    int n;
+
+    if (!entry->service->log)
+        return;
+    va_start(ap, format);
+    n = vasprintf(&message, format, ap);
+    va_end(ap);
+    if (n < 0) {
+        message = NULL;
+        return;
+    }
+    entry->service->log(priority, state->namespace, state->sandbox_id, message, entry->service->log_userdata);
+}
+
+/* ---------------------------------------------------------------------------------- calls that wait */
+
+int service_wait(Waiter **list, TtrpcCall *call)
+{
+    Waiter *w = malloc(sizeof(*w));
+
+    if (!w)
+        return -ENOMEM;
+    *w = (Waiter){.call = call, .next = *list};
+    *list = w;
+    return 0;
+}
+
+static TtrpcCall *waiter_take(Waiter **list)
+{
+    Waiter *w = *list;
+    TtrpcCall *call;
+
+    if (!w)
+        return NULL;
+    call = w->call;
+    *list = w->next;
+    free(w);
+    return call;
+}
+
+static void answer_all_acquired(Entry *entry)
+{
+    TtrpcCall *call;
+    bool existed = false;
+
+    /* The last in the list is the one that made it. */
+    while ((call = waiter_take(&entry->acquiring))) {
+        existed = entry->acquiring != NULL;
+        service_answer_acquire(entry, call, existed);
+    }
+}
+
+static void answer_all_gone(Entry *entry, const Error *e)
+{
+    TtrpcCall *call;
+
+    while ((call = waiter_take(&entry->acquiring)))
+        if (e)
+            ttrpc_call_fail_error(call, e);
+        else
+            ttrpc_call_fail(call, TTRPC_ABORTED, "the sandbox was released before its VM was ready");
+    while ((call = waiter_take(&entry->releasing))) {
+        Cloudhv__Daemon__V1__ReleaseSandboxResponse response =
+            CLOUDHV__DAEMON__V1__RELEASE_SANDBOX_RESPONSE__INIT;
+
+        response.existed = true;
+        ttrpc_call_reply(call, &response.base);
+    }
+}
+
+/* ------------------------------------------------------------------------------- what sandboxes do */
+
+static void on_owner(Owner *owner, OwnerEvent event, void *userdata)
+{
+    Entry *entry = userdata;
+
+    if (event == OWNER_SHIM_ENDED && sandbox_get_phase(entry->sandbox) == SANDBOX_RUNNING) {
+        service_log(entry, LOG_NOTICE, "the pod's shim has ended; the VM runs on until containerd cleans up");
+        return;
+    }
+    entry->owner = owner_free(entry->owner);
+    service_log(entry, LOG_NOTICE, "the pod's shim has ended and its bundle is gone: releasing the sandbox");
+    sandbox_release(entry->sandbox);
+}
+
+static void on_phase(Sandbox *sandbox, SandboxPhase phase, const Error *e, void *userdata)
+{
+    Entry *entry = userdata;
+    SandboxTimes times;
+
+    service_notify(entry);
+    switch (phase) {
+    case SANDBOX_RUNNING:
+        times = sandbox_get_times(sandbox);
+        if (times.identity > 0)
+            service_log(entry, LOG_DEBUG,
+                        "VM ready: VMM after %llu ms, agent after %llu ms, identity after %llu ms",
+                        (unsigned long long)times.vmm / 1000, (unsigned long long)times.agent / 1000,
+                        (unsigned long long)times.identity / 1000);
+        else
+            service_log(entry, LOG_INFO, "took over the running VM%s%s", e ? ", but: " : "",
+                        e ? error_message(e) : "");
+        answer_all_acquired(entry);
+        break;
+    case SANDBOX_ENDED:
+        service_log(entry, LOG_ERR, "the pod's VM has ended: %s", error_message(e));
+        break;
+    case SANDBOX_GONE:
+        if (e)
+            service_log(entry, LOG_ERR, "the pod got no VM: %s", error_message(e));
+        answer_all_gone(entry, e);
+        entry_free(entry);
+        break;
+    default:
+        break;
+    }
+}
+
+Entry *service_find(SandboxService *service, const char *namespace, const char *sandbox_id)
+{
+    char key[SANDBOX_KEY_SIZE];
+
+    sandbox_key(namespace, sandbox_id, key);
+    for (Entry *entry = service->entries; entry; entry = entry->next)
+        if (strcmp(sandbox_get_key(entry->sandbox), key) == 0)
+            return entry;
+    return NULL;
+}
+
+static Entry *entry_new(SandboxService *service)
+{
+    Entry *entry = calloc(1, sizeof(*entry));
+
+    if (entry)
+        *entry = (Entry){.service = service};
+    return entry;
+}
+
+static void entry_add(Entry *entry)
+{
+    entry->next = entry->service->entries;
+    entry->service->entries = entry;
+}
+
+static int entry_watch_owner(Entry *entry, Error *e)
+{
+    const SandboxState *state = sandbox_get_state(entry->sandbox);
+
+    if (state->shim_pid == 0)
+        return 0;
+    return owner_new(entry->service->loop, (pid_t)state->shim_pid, state->shim_start_time,
+                     state->bundle ?: "", on_owner, entry, &entry->owner, e);
+}
+
+int service_start(SandboxService *service, const Cloudhv__Daemon__V1__AcquireSandboxRequest *request,
+                  const int *tap_fds, size_t n_tap_fds, Entry **ret, Error *e)
+{
+    Entry *entry = entry_new(service);
+    int r;
+
+    if (!entry)
+        return error_set_errno(e, -ENOMEM, "cannot make a sandbox");
+    r = sandbox_acquire(service->loop, &service->settings, request, tap_fds, n_tap_fds, on_phase, entry,
+                        &entry->sandbox, e);
+    if (r < 0) {
+        free(entry);
+        return r;
+    }
+    entry_add(entry);
+    r = entry_watch_owner(entry, e);
+    if (r < 0) {
+        sandbox_release(entry->sandbox);
+        return r;
+    }
+    *ret = entry;
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------- after a restart */
+
+static void remove_leftover(SandboxService *service, const char *key, uid_t uid)
+{
+    _cleanup_free_ char *directory = state_vm_directory(service->settings.state_dir, key);
+    _cleanup_free_ char *file = state_file_path(service->settings.state_dir, key);
+
+    if (uid != 0)
+        (void)state_kill_uid(uid, 5 * USEC_PER_SEC);
+    if (directory)
+        (void)fs_remove_tree(directory);
+    if (file)
+        (void)unlink(file);
+}
+
+static void adopt_one(SandboxService *service, const char *key)
+{
+    _cleanup_sandbox_state_ SandboxState state = {0};
+    _cleanup_error_ Error e = ERROR_INIT;
+    Entry *entry;
+    int r;
+
+    r = sandbox_state_read(service->settings.state_dir, key, &state, &e);
+    if (r < 0) {
+        /* Of an unreadable state nothing is known, not even the uid: what its VM leaves goes with the uids
+         * that no state names. */
+        if (service->log)
+            service->log(LOG_WARNING, "", key, error_message(&e), service->log_userdata);
+        remove_leftover(service, key, 0);
+        return;
+    }
+    entry = entry_new(service);
+    if (!entry)
+        return;
+    r = sandbox_adopt(service->loop, &service->settings, &state, on_phase, entry, &entry->sandbox, &e);
+    if (r < 0) {
+        if (service->log)
+            service->log(LOG_NOTICE, state.namespace, state.sandbox_id, error_message(&e),
+                         service->log_userdata);
+        remove_leftover(service, key, state.uid);
+        free(entry);
+        return;
+    }
+    entry_add(entry);
+    if (entry_watch_owner(entry, &e) < 0)
+        service_log(entry, LOG_WARNING, "%s", error_message(&e));
+}
+
+static int adopt_all(SandboxService *service, Error *e)
+{
+    _cleanup_free_ char *path = fs_join(service->settings.state_dir, "sandboxes");
+    _cleanup_closedir_ DIR *dir = path ? opendir(path) : NULL;
+    _cleanup_free_ uid_t *used = NULL;
+    struct dirent *de;
+    size_t n = 0;
+
+    if (!dir)
+        return error_set_errno(e, path ? -errno : -ENOMEM, "cannot read the states of sandboxes in %s",
+                               service->settings.state_dir);
+    while ((de = readdir(dir))) {
+        char key[SANDBOX_KEY_SIZE];
+
+        /* KEY.json; anything else is a temporary file that a write left. */
+        if (strlen(de->d_name) != SANDBOX_KEY_SIZE - 1 + 5 ||
+            strcmp(de->d_name + SANDBOX_KEY_SIZE - 1, ".json") != 0) {
+            if (de->d_name[0] != '.')
+                (void)unlinkat(dirfd(dir), de->d_name, 0);
+            continue;
+        }
+        memcpy(key, de->d_name, SANDBOX_KEY_SIZE - 1);
+        key[SANDBOX_KEY_SIZE - 1] = 0;
+        adopt_one(service, key);
+    }
+    for (Entry *entry = service->entries; entry; entry = entry->next)
+        n++;
+    used = calloc(n + 1, sizeof(*used));
+    if (!used)
+        return error_set_errno(e, -ENOMEM, "cannot take over sandboxes");
+    n = 0;
+    for (Entry *entry = service->entries; entry; entry = entry->next)
+        used[n++] = sandbox_get_state(entry->sandbox)->uid;
+    return state_reclaim_uids(service->settings.state_dir, used, n);
+}
+
+/* --------------------------------------------------------------------------------------- object */
+
+int sandbox_service_new(Loop *loop, const SandboxSettings *settings, SandboxLogFn log, void *userdata,
+                        SandboxService **ret, Error *e)
+{
+    SandboxService *service;
+    int r;
+
+    r = state_prepare_directory(settings->state_dir, e);
+    if (r < 0)
+        return r;
+    service = calloc(1, sizeof(*service));
+    if (!service)
+        return error_set_errno(e, -ENOMEM, "cannot make the sandbox service");
+    *service = (SandboxService){.loop = loop, .settings = *settings, .log = log, .log_userdata = userdata};
+    r = adopt_all(service, e);
+    if (r < 0) {
+        sandbox_service_free(service);
+        return r;
+    }
+    *ret = service;
+    return 0;
+}
+
+SandboxService *sandbox_service_free(SandboxService *service)
+{
+    if (!service)
+        return NULL;
+    while (service->entries) {
+        Entry *entry = service->entries;
+        TtrpcCall *call;
+
+        while ((call = waiter_take(&entry->acquiring)) || (call = waiter_take(&entry->releasing)))
+            ttrpc_call_fail(call, TTRPC_UNAVAILABLE, "the sandbox service is ending");
+        entry_free(entry);
+    }
+    while (service->watching)
+        ttrpc_call_fail(waiter_take(&service->watching), TTRPC_UNAVAILABLE, "the sandbox service is ending");
+    free(service);
+    return NULL;
+}
+
+size_t sandbox_service_count(const SandboxService *service)
+{
+    size_t n = 0;
+
+    for (const Entry *entry = service->entries; entry; entry = entry->next)
+        n++;
+    return n;
+}
