@@ -154,7 +154,7 @@ void service_answer_acquire(Entry *entry, TtrpcCall *call, bool existed)
     response.source = state->source ?: (char *)"cold";
     response.kernel_release = state->kernel_release ?: (char *)"";
     response.existed = existed;
-    response.containers_max = entry->service->settings.max_containers;
+    response.containers_max = entry->service->settings->max_containers;
     response.emulated = state->emulated;
     ttrpc_call_reply(call, &response.base);
 }
@@ -202,8 +202,8 @@ static int acquire_new(SandboxService *service, TtrpcCall *call,
     int taps[NICS_MAX] = {-EBADF, -EBADF, -EBADF, -EBADF, -EBADF, -EBADF, -EBADF, -EBADF}, r;
     Entry *entry;
 
-    if (service->settings.no_vmm_reason)
-        return error_set(e, -EOPNOTSUPP, "%s", service->settings.no_vmm_reason);
+    if (service->settings->no_vmm_reason)
+        return error_set(e, -EOPNOTSUPP, "%s", service->settings->no_vmm_reason);
     r = check_sizing(request->sizing, e);
     if (r >= 0)
         r = take_taps(call, request, taps, e);
@@ -416,10 +416,10 @@ static void handle_status(TtrpcCall *call, const ProtobufCMessage *message, void
     }
     response.sandboxes = pointers;
     response.daemon_version = (char *)CLOUDHV_VERSION;
-    response.vmm = (char *)vmm_driver_name(service->settings.driver);
-    response.kvm = !service->settings.emulate && !service->settings.no_vmm_reason;
-    if (service->settings.no_kvm_reason)
-        response.kvm_reason = (char *)service->settings.no_kvm_reason;
+    response.vmm = (char *)vmm_driver_name(service->settings->driver);
+    response.kvm = !service->settings->emulate && !service->settings->no_vmm_reason;
+    if (service->settings->no_kvm_reason)
+        response.kvm_reason = (char *)service->settings->no_kvm_reason;
     ttrpc_call_reply(call, &response.base);
 }
 

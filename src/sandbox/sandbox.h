@@ -17,12 +17,13 @@
 
 #include "base/error.h"
 #include "base/loop.h"
+#include "config/config.h"
 #include "ttrpc/ttrpc.h"
 #include "vmm/vmm.h"
 
 #define SANDBOX_KEY_SIZE 17 /* with the NUL */
 
-/* Strings are borrowed and must outlive the service. */
+/* How VMs are run here. Strings without a mark belong to the configuration, which must outlive this. */
 typedef struct SandboxSettings {
     const char *state_dir;
     const VmmDriver *driver;
@@ -32,13 +33,20 @@ typedef struct SandboxSettings {
     uid_t uid_base;             /* each VM takes one of [uid_base, uid_base + uid_count) */
     unsigned uid_count;
     gid_t gid;
-    bool emulate;              /* run without KVM: allowed and necessary */
-    const char *no_kvm_reason; /* not NULL: KVM is not usable, and why */
-    const char *no_vmm_reason; /* not NULL: no VM can be run here, and why */
+    bool emulate;        /* run without KVM: it is not usable, and emulation is allowed */
+    char *no_kvm_reason; /* owned; not NULL: KVM is not usable, and why */
+    char *no_vmm_reason; /* owned; not NULL: no VM can be run here, and why */
     uint64_t boot_timeout_usec;
     uint64_t operation_timeout_usec;
-    unsigned max_containers; /* per VM; 0: as many as the driver has slots for */
+    unsigned max_containers; /* per VM */
 } SandboxSettings;
+
+/* Takes the settings from the configuration and finds out whether KVM works (in a child process, for at most
+ * the configured time). A host that can run no VM is no error here: each acquire will say why. */
+int sandbox_settings_init(SandboxSettings *settings, const VmmConfig *config, const char *state_dir,
+                          Error *e);
+void sandbox_settings_clear(SandboxSettings *settings);
+#define _cleanup_sandbox_settings_ _cleanup_(sandbox_settings_clear)
 
 typedef struct SandboxService SandboxService;
 

@@ -190,7 +190,7 @@ int service_start(SandboxService *service, const Cloudhv__Daemon__V1__AcquireSan
 
     if (!entry)
         return error_set_errno(e, -ENOMEM, "cannot make a sandbox");
-    r = sandbox_acquire(service->loop, &service->settings, request, tap_fds, n_tap_fds, on_phase, entry,
+    r = sandbox_acquire(service->loop, service->settings, request, tap_fds, n_tap_fds, on_phase, entry,
                         &entry->sandbox, e);
     if (r < 0) {
         free(entry);
@@ -210,8 +210,8 @@ int service_start(SandboxService *service, const Cloudhv__Daemon__V1__AcquireSan
 
 static void remove_leftover(SandboxService *service, const char *key, uid_t uid)
 {
-    _cleanup_free_ char *directory = state_vm_directory(service->settings.state_dir, key);
-    _cleanup_free_ char *file = state_file_path(service->settings.state_dir, key);
+    _cleanup_free_ char *directory = state_vm_directory(service->settings->state_dir, key);
+    _cleanup_free_ char *file = state_file_path(service->settings->state_dir, key);
 
     if (uid != 0)
         (void)state_kill_uid(uid, 5 * USEC_PER_SEC);
@@ -228,7 +228,7 @@ static void adopt_one(SandboxService *service, const char *key)
     Entry *entry;
     int r;
 
-    r = sandbox_state_read(service->settings.state_dir, key, &state, &e);
+    r = sandbox_state_read(service->settings->state_dir, key, &state, &e);
     if (r < 0) {
         /* Of an unreadable state nothing is known, not even the uid: what its VM leaves goes with the uids
          * that no state names. */
@@ -240,7 +240,7 @@ static void adopt_one(SandboxService *service, const char *key)
     entry = entry_new(service);
     if (!entry)
         return;
-    r = sandbox_adopt(service->loop, &service->settings, &state, on_phase, entry, &entry->sandbox, &e);
+    r = sandbox_adopt(service->loop, service->settings, &state, on_phase, entry, &entry->sandbox, &e);
     if (r < 0) {
         if (service->log)
             service->log(LOG_NOTICE, state.namespace, state.sandbox_id, error_message(&e),
@@ -256,7 +256,7 @@ static void adopt_one(SandboxService *service, const char *key)
 
 static int adopt_all(SandboxService *service, Error *e)
 {
-    _cleanup_free_ char *path = fs_join(service->settings.state_dir, "sandboxes");
+    _cleanup_free_ char *path = fs_join(service->settings->state_dir, "sandboxes");
     _cleanup_closedir_ DIR *dir = path ? opendir(path) : NULL;
     _cleanup_free_ uid_t *used = NULL;
     struct dirent *de;
@@ -264,7 +264,7 @@ static int adopt_all(SandboxService *service, Error *e)
 
     if (!dir)
         return error_set_errno(e, path ? -errno : -ENOMEM, "cannot read the states of sandboxes in %s",
-                               service->settings.state_dir);
+                               service->settings->state_dir);
     while ((de = readdir(dir))) {
         char key[SANDBOX_KEY_SIZE];
 
@@ -287,7 +287,7 @@ static int adopt_all(SandboxService *service, Error *e)
     n = 0;
     for (Entry *entry = service->entries; entry; entry = entry->next)
         used[n++] = sandbox_get_state(entry->sandbox)->uid;
-    return state_reclaim_uids(service->settings.state_dir, used, n);
+    return state_reclaim_uids(service->settings->state_dir, used, n);
 }
 
 /* --------------------------------------------------------------------------------------- object */
@@ -304,7 +304,7 @@ int sandbox_service_new(Loop *loop, const SandboxSettings *settings, SandboxLogF
     service = calloc(1, sizeof(*service));
     if (!service)
         return error_set_errno(e, -ENOMEM, "cannot make the sandbox service");
-    *service = (SandboxService){.loop = loop, .settings = *settings, .log = log, .log_userdata = userdata};
+    *service = (SandboxService){.loop = loop, .settings = settings, .log = log, .log_userdata = userdata};
     r = adopt_all(service, e);
     if (r < 0) {
         sandbox_service_free(service);

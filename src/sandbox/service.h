@@ -29,7 +29,7 @@ struct Entry {
 
 struct SandboxService {
     Loop *loop;
-    SandboxSettings settings;
+    const SandboxSettings *settings;
     Entry *entries;
     Waiter *watching; /* open Watch streams */
     SandboxLogFn log;

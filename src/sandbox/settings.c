@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/fs.h"
+#include "sandbox/sandbox.h"
+#include "vmm/probe.h"
+
+#define KVM_DEVICE "/dev/kvm"
+
+static int check_kvm(SandboxSettings *settings, const VmmConfig *config, Error *e)
+{
+    _cleanup_error_ Error reason = ERROR_INIT;
+    int r = probe_kvm(KVM_DEVICE, config->probe_timeout_msecs * USEC_PER_MSEC, &reason);
+
+    if (r > 0)
+        return 0;
+    settings->no_kvm_reason = strdup(error_message(&reason));
+    if (!settings->no_kvm_reason)
+        return error_set_errno(e, -ENOMEM, "cannot probe KVM");
+    if (config->allow_emulation && strcmp(config->vmm, "qemu") == 0) {
+        settings->emulate = true;
+        return 0;
+    }
+    settings->no_vmm_reason =
+        string_printf("no VM can be run: KVM is not usable (%s), and %s", settings->no_kvm_reason,
+                      strcmp(config->vmm, "qemu") == 0
+                          ? "emulation is not allowed (\"allow_emulation\" in the configuration)"
+                          : "this VMM cannot emulate");
+    return settings->no_vmm_reason ? 0 : error_set_errno(e, -ENOMEM, "cannot probe KVM");
+}
+
+int sandbox_settings_init(SandboxSettings *settings, const VmmConfig *config, const char *state_dir, Error *e)
+{
+    bool qemu = strcmp(config->vmm, "qemu") == 0;
+
+    *settings = (SandboxSettings){
+        .state_dir = state_dir,
+        .driver = vmm_driver_by_name(config->vmm),
+        .vmm_binary = qemu ? config->qemu_binary : config->cloud_hypervisor_binary,
+        .kernel = config->kernel_path,
+        .rootfs = config->rootfs_path,
+        .kernel_args = config->kernel_args,
+        .default_vcpus = (unsigned)config->default_vcpus,
+        .default_memory_mb = config->default_memory_mb,
+        .uid_base = (uid_t)config->vmm_uid_base,
+        .uid_count = (unsigned)config->vmm_uid_count,
+        .gid = (gid_t)config->vmm_gid,
+        .boot_timeout_usec = config->boot_timeout_secs * USEC_PER_SEC,
+        .operation_timeout_usec = config->operation_timeout_secs * USEC_PER_SEC,
+        .max_containers = (unsigned)config->max_containers_per_vm,
+    };
+    if (!settings->driver) {
+        settings->no_vmm_reason =
+            string_printf("no VM can be run: this version has no driver for the VMM \"%s\"", config->vmm);
+        return settings->no_vmm_reason ? 0 : error_set_errno(e, -ENOMEM, "cannot read the settings");
+    }
+    return check_kvm(settings, config, e);
+}
+
+void sandbox_settings_clear(SandboxSettings *settings)
+{
+    free(settings->no_kvm_reason);
+    free(settings->no_vmm_reason);
+    *settings = (SandboxSettings){0};
+}
