@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* QEMU's command line, built here and nowhere else. Works with QEMU 7.2 and later. Devices and back ends are
+ * given as JSON, as over QMP, so that no value can be taken for syntax. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "vmm/vmm.h"
+
+/* Root ports for hot-plug sit in PCI slots 0x10 to 0x1e, eight functions each; the numbers of the
+ * cold-plugged devices are fixed, so that a template and its clones agree. */
+#define QEMU_PORTS_MAX 120
+#define QEMU_NICS_MAX 8
+
+/* Descriptor sets: the root disk's, and one for each root port. */
+#define QEMU_FDSET_ROOT 1
+#define QEMU_FDSET_PORT(port) (16 + (port))
+
+typedef enum QemuMemory {
+    QEMU_MEMORY_ANONYMOUS,
+    QEMU_MEMORY_FILE,    /* a template: writes go to the file */
+    QEMU_MEMORY_PRIVATE, /* a clone: maps the file copy-on-write, and cannot write it */
+} QemuMemory;
+
+/* What the builder needs beyond the specification: the numbers that descriptors have in QEMU, and paths as
+ * QEMU sees them. */
+typedef struct QemuSetup {
+    const VmmSpec *spec;
+    const char *kernel;
+    int qmp_fd, console_fd, control_fd, task_fd; /* listening Unix sockets */
+    int rootfs_fd;
+    bool rootfs_is_device; /* a block device, not a file */
+    const int *nic_fds;    /* as many as spec->n_nics */
+    unsigned n_ports;      /* root ports for hot-plug */
+    unsigned tsc_khz;      /* with emulation: frequency of the guest's TSC, 0 if unknown */
+    QemuMemory memory;
+    const char *memory_path; /* with a file */
+    bool incoming;           /* waits for a migration instead of booting */
+} QemuSetup;
+
+/* Gives a NULL-terminated array that qemu_args_free() frees. Refuses a specification that QEMU cannot run. */
+int qemu_args_build(const QemuSetup *setup, char ***ret, Error *e);
+char **qemu_args_free(char **args);
+DEFINE_CLEANUP_FUNC(char **, qemu_args_free)
+
+/* PCI location of a root port: "1f.7" at most. */
+void qemu_port_address(unsigned port, char ret[static 8]);
+/* "02:00:00:00:00:07" */
+void qemu_mac_string(const uint8_t mac[static 6], char ret[static 18]);

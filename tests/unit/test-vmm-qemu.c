@@ -1,0 +1,457 @@
+/* SPDX-License-Identifier: MIT */
+
+/* The QEMU driver with real QEMU. Without a kernel at hand, a guest of some bytes is made here: it prints a
+ * line and halts, or resets. With CLOUDHV_TEST_KERNEL and CLOUDHV_TEST_ROOTFS, the real guest is booted too,
+ * disks are plugged and unplugged, and the times are printed; CLOUDHV_TEST_KERNEL_ARGS replaces the command
+ * line. */
+
+#include "unit.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <linux/if.h>
+#include <linux/if_tun.h>
+
+#include "base/fs.h"
+#include "base/loop.h"
+#include "base/process.h"
+#include "vmm/vmm.h"
+
+#define QEMU "/usr/bin/qemu-system-x86_64"
+#define TEST_UID 1879048200
+#define LOAD_ADDRESS 0x100000
+
+typedef struct Test {
+    char directory[64];
+    char kernel[PATH_MAX], rootfs[PATH_MAX];
+    Loop *loop;
+    Vmm *vmm;
+    unsigned n_done, n_exited;
+    int done_number;
+    char message[4096];
+    VmmExit exit;
+} Test;
+
+/* A guest without operating system: an ELF file with a PVH entry (Xen's note 18), entered in 32-bit protected
+ * mode. Prints "hello from the guest" on the UART, then halts (hlt; jmp), or resets (lidt of nothing; int3).
+ */
+static const uint8_t guest_halt[] = {0xf4, 0xeb, 0xfd};
+static const uint8_t guest_reset[] = {0x0f, 0x01, 0x1d, 0x00, 0x00, 0x00, 0x00, 0xcc};
+static const char guest_text[] = "hello from the guest\r\n";
+
+static void write_guest(const char *path, const uint8_t *end, size_t n_end)
+{
+    static const uint8_t print[] = {
+        0xbe, 0,    0,    0,    0, /* mov esi, text */
+        0x66, 0xba, 0xf8, 0x03,    /* mov dx, 0x3f8 */
+        0xac,                      /* lodsb */
+        0x84, 0xc0,                /* test al, al */
+        0x74, 0x03,                /* jz +3 */
+        0xee,                      /* out dx, al */
+        0xeb, 0xf8,                /* jmp lodsb */
+    };
+    struct {
+        Elf64_Ehdr ehdr;
+        Elf64_Phdr load, note;
+        Elf64_Nhdr nhdr;
+        char name[4];
+        uint64_t entry;
+        uint8_t code[128];
+        uint8_t pad[4096];
+    } image = {
+        .ehdr = {.e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB, EV_CURRENT},
+                 .e_type = ET_EXEC,
+                 .e_machine = EM_X86_64,
+                 .e_version = EV_CURRENT,
+                 .e_entry = LOAD_ADDRESS,
+                 .e_phoff = sizeof(Elf64_Ehdr),
+                 .e_ehsize = sizeof(Elf64_Ehdr),
+                 .e_phentsize = sizeof(Elf64_Phdr),
+                 .e_phnum = 2},
+        .nhdr = {.n_namesz = 4, .n_descsz = 8, .n_type = 18},
+        .name = "Xen",
+    };
+    uint32_t text;
+
+    image.load = (Elf64_Phdr){.p_type = PT_LOAD, .p_flags = PF_R | PF_W | PF_X, .p_align = 4096};
+    image.load.p_paddr = image.load.p_vaddr = LOAD_ADDRESS;
+    image.load.p_filesz = image.load.p_memsz = sizeof(image);
+    image.note = (Elf64_Phdr){.p_type = PT_NOTE, .p_flags = PF_R, .p_align = 4};
+    image.note.p_offset = (uint64_t)((uint8_t *)&image.nhdr - (uint8_t *)&image);
+    image.note.p_paddr = image.note.p_vaddr = LOAD_ADDRESS + image.note.p_offset;
+    image.note.p_filesz = image.note.p_memsz = sizeof(Elf64_Nhdr) + 12;
+    image.entry = LOAD_ADDRESS + (uint64_t)(image.code - (uint8_t *)&image);
+    memcpy(image.code, print, sizeof(print));
+    memcpy(image.code + sizeof(print), end, n_end);
+    text = (uint32_t)image.entry + 64;
+    memcpy(image.code + 1, &text, sizeof(text));
+    memcpy(image.code + 64, guest_text, sizeof(guest_text));
+    assert_int_equal(fs_write_file_atomic(path, &image, sizeof(image), 0644), 0);
+}
+
+static int setup(void **state)
+{
+    static Test t;
+
+    t = (Test){.directory = "/tmp/test-vmm-XXXXXX"};
+    assert_non_null(mkdtemp(t.directory));
+    snprintf(t.kernel, sizeof(t.kernel), "%s/kernel", t.directory);
+    snprintf(t.rootfs, sizeof(t.rootfs), "%s/rootfs", t.directory);
+    assert_int_equal(fs_write_file_atomic(t.rootfs, "", 0, 0600), 0);
+    assert_int_equal(truncate(t.rootfs, 1024 * 1024), 0);
+    assert_int_equal(loop_new(&t.loop), 0);
+    *state = &t;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    Test *t = *state;
+
+    if (t->vmm) {
+        vmm_kill(t->vmm);
+        while (t->n_exited == 0)
+            if (loop_run_once(t->loop, 5 * USEC_PER_SEC) <= 0)
+                break;
+    }
+    vmm_free(t->vmm);
+    loop_free(t->loop);
+    return fs_remove_tree(t->directory);
+}
+
+static void on_done(Vmm *vmm, const Error *e, void *userdata)
+{
+    Test *t = userdata;
+
+    t->n_done++;
+    t->done_number = e ? e->number : 0;
+    snprintf(t->message, sizeof(t->message), "%s", e ? error_message(e) : "");
+}
+
+static void on_exited(Vmm *vmm, const VmmExit *ve, void *userdata)
+{
+    Test *t = userdata;
+
+    t->n_exited++;
+    t->exit = *ve;
+    snprintf(t->message, sizeof(t->message), "%s", ve->reason);
+    t->exit.reason = t->message;
+}
+
+static void wait_for(Test *t, const unsigned *counter, unsigned value)
+{
+    uint64_t end = loop_now() + 120 * USEC_PER_SEC;
+
+    while (*counter < value && loop_now() < end)
+        assert_true(loop_run_once(t->loop, USEC_PER_SEC) >= 0);
+    assert_int_equal(*counter, value);
+}
+
+static void run_for(Test *t, uint64_t usec)
+{
+    uint64_t end = loop_now() + usec, now;
+
+    while ((now = loop_now()) < end)
+        assert_true(loop_run_once(t->loop, end - now) >= 0);
+}
+
+static VmmSpec spec_of(Test *t)
+{
+    return (VmmSpec){
+        .name = "test,vm",
+        .directory = t->directory,
+        .binary = QEMU,
+        .kernel = t->kernel,
+        .rootfs = t->rootfs,
+        .kernel_args = "console=ttyS0",
+        .vcpus = 1,
+        .max_vcpus = 1,
+        .memory = 64 << 20,
+        .max_hotplug_disks = 12,
+        .emulate = true,
+        .uid = TEST_UID,
+        .gid = TEST_UID,
+        .timeout_usec = 60 * USEC_PER_SEC,
+    };
+}
+
+static void boot(Test *t, const VmmSpec *spec)
+{
+    _cleanup_error_ Error e = ERROR_INIT;
+
+    if (vmm_boot(t->loop, vmm_driver_by_name("qemu"), spec, on_done, on_exited, t, &t->vmm, &e) < 0)
+        fail_msg("%s", error_message(&e));
+    assert_int_equal(t->n_done, 0);
+    wait_for(t, &t->n_done, 1);
+    if (t->done_number < 0)
+        fail_msg("%s", t->message);
+}
+
+static uint64_t status_number(pid_t pid, const char *key, int base)
+{
+    char path[64], *text, *p;
+    uint64_t value;
+
+    snprintf(path, sizeof(path), "/proc/%i/status", (int)pid);
+    assert_int_equal(fs_read_file(path, 65536, &text, NULL), 0);
+    p = strstr(text, key);
+    assert_non_null(p);
+    value = strtoull(p + strlen(key), NULL, base);
+    free(text);
+    return value;
+}
+
+static void test_boot_is_confined_and_killed(void **state)
+{
+    Test *t = *state;
+    VmmSpec spec = spec_of(t);
+    VmmChannelAddress address;
+    char path[64], host[64], guest[64];
+    ssize_t k;
+    pid_t pid;
+
+    write_guest(t->kernel, guest_halt, sizeof(guest_halt));
+    boot(t, &spec);
+    pid = vmm_pid(t->vmm);
+    assert_int_equal(status_number(pid, "\nUid:", 10), TEST_UID);
+    assert_int_equal(status_number(pid, "\nGid:", 10), TEST_UID);
+    assert_int_equal(status_number(pid, "\nCapEff:", 16), 0);
+    assert_int_equal(status_number(pid, "\nCapPrm:", 16), 0);
+    assert_int_equal(status_number(pid, "\nCapBnd:", 16), 0);
+    assert_int_equal(status_number(pid, "\nNoNewPrivs:", 10), 1);
+    assert_int_equal(status_number(pid, "\nSeccomp:", 10), 2);
+    assert_int_equal(getsid(pid), pid);
+    snprintf(path, sizeof(path), "/proc/%i/ns/net", (int)pid);
+    k = readlink(path, guest, sizeof(guest));
+    assert_true(k > 0);
+    assert_int_equal(readlink("/proc/self/ns/net", host, sizeof(host)), k);
+    assert_memory_not_equal(guest, host, (size_t)k);
+    assert_int_equal(vmm_channel(t->vmm, VMM_CHANNEL_TASK, &address), 0);
+    assert_true(address.serial);
+    assert_int_equal(access(address.path, F_OK), 0);
+
+    run_for(t, 1500 * USEC_PER_MSEC);
+    assert_int_equal(vmm_kill(t->vmm), 0);
+    wait_for(t, &t->n_exited, 1);
+    print_message("%s\n", t->message);
+    assert_true(t->exit.requested);
+    assert_true(t->exit.status_known);
+    assert_int_equal(t->exit.status, 9);
+    assert_non_null(strstr(t->message, "hello from the guest"));
+    assert_int_equal(vmm_kill(t->vmm), 0);
+}
+
+static void test_guest_resets(void **state)
+{
+    Test *t = *state;
+    VmmSpec spec = spec_of(t);
+
+    write_guest(t->kernel, guest_reset, sizeof(guest_reset));
+    boot(t, &spec);
+    wait_for(t, &t->n_exited, 1);
+    print_message("%s\n", t->message);
+    assert_false(t->exit.requested);
+    assert_non_null(strstr(t->message, "reset itself"));
+    assert_non_null(strstr(t->message, "hello from the guest"));
+}
+
+static void test_bad_kernel(void **state)
+{
+    Test *t = *state;
+    VmmSpec spec = spec_of(t);
+    _cleanup_error_ Error e = ERROR_INIT;
+
+    assert_int_equal(fs_write_file_atomic(t->kernel, "no kernel", 9, 0644), 0);
+    assert_int_equal(vmm_boot(t->loop, vmm_driver_by_name("qemu"), &spec, on_done, on_exited, t, &t->vmm, &e),
+                     0);
+    wait_for(t, &t->n_done, 1);
+    print_message("%s\n", t->message);
+    assert_true(t->done_number < 0);
+    assert_non_null(strstr(t->message, "kernel"));
+    run_for(t, 100 * USEC_PER_MSEC);
+    assert_int_equal(t->n_exited, 0);
+    t->vmm = vmm_free(t->vmm);
+}
+
+static int disk_file(Test *t, const char *name, char path[static PATH_MAX])
+{
+    int fd;
+
+    snprintf(path, PATH_MAX, "%s/%s", t->directory, name);
+    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    assert_true(fd >= 0);
+    assert_int_equal(ftruncate(fd, 1024 * 1024), 0);
+    return fd;
+}
+
+/* The guest of some bytes never lets go of a device; so removal has to time out. */
+static void test_hotplug_and_adopt(void **state)
+{
+    Test *t = *state;
+    VmmSpec spec = spec_of(t);
+    _cleanup_error_ Error e = ERROR_INIT;
+    _cleanup_close_ int fd = -EBADF;
+    json_t *saved;
+    char path[PATH_MAX];
+    VmmDisk disk = {.serial = "i0123456789abcdef01", .path = path, .read_only = true};
+
+    write_guest(t->kernel, guest_halt, sizeof(guest_halt));
+    spec.timeout_usec = 20 * USEC_PER_SEC;
+    boot(t, &spec);
+    disk.fd = fd = disk_file(t, "disk", path);
+    assert_int_equal(vmm_add_disk(t->vmm, &disk, on_done, t, &e), 0);
+    assert_int_equal(vmm_add_disk(t->vmm, &disk, on_done, t, &e), -EEXIST);
+    disk.serial = "s0123456789abcdef02";
+    disk.read_only = false;
+    assert_int_equal(vmm_add_disk(t->vmm, &disk, on_done, t, &e), 0);
+    wait_for(t, &t->n_done, 3);
+    assert_string_equal(t->message, "");
+    assert_int_equal(vmm_pause(t->vmm, on_done, t, &e), 0);
+    wait_for(t, &t->n_done, 4);
+    assert_int_equal(t->done_number, 0);
+    assert_int_equal(vmm_resume(t->vmm, on_done, t, &e), 0);
+    wait_for(t, &t->n_done, 5);
+    assert_int_equal(t->done_number, 0);
+    assert_int_equal(vmm_resize(t->vmm, 2, 0, on_done, t, &e), -EOPNOTSUPP);
+    print_message("%s\n", error_message(&e));
+
+    /* The owner restarts. The process is still our child, which does not matter. */
+    assert_int_equal(vmm_serialize(t->vmm, &saved), 0);
+    vmm_free(t->vmm);
+    assert_int_equal(vmm_adopt(t->loop, saved, on_done, on_exited, t, &t->vmm, &e), 0);
+    json_decref(saved);
+    wait_for(t, &t->n_done, 6);
+    if (t->done_number < 0)
+        fail_msg("%s", t->message);
+    assert_int_equal(vmm_add_disk(t->vmm, &disk, on_done, t, &e), -EEXIST);
+    disk.serial = "third";
+    disk.read_only = true;
+    assert_int_equal(vmm_add_disk(t->vmm, &disk, on_done, t, &e), 0);
+    wait_for(t, &t->n_done, 7);
+    if (t->done_number < 0)
+        fail_msg("%s", t->message);
+    assert_int_equal(vmm_remove_disk(t->vmm, "nosuch", on_done, t, &e), -ENOENT);
+    assert_int_equal(vmm_remove_disk(t->vmm, "third", on_done, t, &e), 0);
+    assert_int_equal(vmm_kill(t->vmm), 0);
+    wait_for(t, &t->n_exited, 1);
+    assert_int_equal(t->n_done, 8);
+    assert_int_equal(t->done_number, -ESRCH);
+    assert_int_equal(vmm_add_disk(t->vmm, &disk, on_done, t, &e), -ESRCH);
+}
+
+static int make_tap(const char *name)
+{
+    struct ifreq ifr = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
+    int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+
+    if (fd < 0)
+        return -errno;
+    snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", name);
+    if (ioctl(fd, TUNSETIFF, &ifr) < 0) {
+        close(fd);
+        return -errno;
+    }
+    return fd;
+}
+
+static void test_nics(void **state)
+{
+    Test *t = *state;
+    VmmSpec spec = spec_of(t);
+    _cleanup_error_ Error e = ERROR_INIT;
+    _cleanup_close_ int cold = make_tap("cloudhvtest%d"), hot = make_tap("cloudhvtest%d");
+    VmmNic nics[] = {{.tap_fd = cold, .mac = {2, 0, 0, 0, 0, 7}}};
+    VmmNic later = {.tap_fd = hot, .mac = {2, 0, 0, 0, 0, 8}};
+
+    if (cold < 0 || hot < 0)
+        skip();
+    write_guest(t->kernel, guest_halt, sizeof(guest_halt));
+    spec.nics = nics;
+    spec.n_nics = 1;
+    boot(t, &spec);
+    assert_int_equal(vmm_add_nic(t->vmm, "eth1", &later, on_done, t, &e), 0);
+    wait_for(t, &t->n_done, 2);
+    if (t->done_number < 0)
+        fail_msg("%s", t->message);
+}
+
+static void report(const char *what, uint64_t *since)
+{
+    uint64_t now = loop_now();
+
+    print_message("%-32s %6llu ms\n", what, (unsigned long long)((now - *since) / 1000));
+    *since = loop_now();
+}
+
+static void test_real_guest(void **state)
+{
+    Test *t = *state;
+    VmmSpec spec = spec_of(t);
+    _cleanup_error_ Error e = ERROR_INIT;
+    _cleanup_close_ int fd = -EBADF;
+    char path[PATH_MAX], serial[21];
+    VmmDisk disk = {.serial = serial, .path = path};
+    const char *seconds = getenv("CLOUDHV_TEST_BOOT_SECONDS");
+    uint64_t since;
+
+    if (!getenv("CLOUDHV_TEST_KERNEL") || !getenv("CLOUDHV_TEST_ROOTFS"))
+        skip();
+    spec.kernel = getenv("CLOUDHV_TEST_KERNEL");
+    spec.rootfs = getenv("CLOUDHV_TEST_ROOTFS");
+    spec.memory = 128 << 20;
+    spec.max_hotplug_disks = 40;
+    spec.kernel_args =
+        getenv("CLOUDHV_TEST_KERNEL_ARGS")
+            ?: "console=ttyS0 root=/dev/vda ro rootfstype=erofs init=/sbin/init quiet loglevel=4 "
+               "panic=-1 reboot=t net.ifnames=0";
+    since = loop_now();
+    boot(t, &spec);
+    report("QEMU says running", &since);
+    run_for(t, strtoull(seconds ?: "10", NULL, 10) * USEC_PER_SEC);
+    if (t->n_exited > 0)
+        fail_msg("%s", t->message);
+    disk.fd = fd = disk_file(t, "disk", path);
+    for (unsigned i = 0; i < 3; i++) {
+        snprintf(serial, sizeof(serial), "disk%u", i);
+        since = loop_now();
+        assert_int_equal(vmm_add_disk(t->vmm, &disk, on_done, t, &e), 0);
+        wait_for(t, &t->n_done, 2 + 2 * i);
+        assert_string_equal(t->message, "");
+        report("disk added", &since);
+        run_for(t, 2 * USEC_PER_SEC);
+        since = loop_now();
+        assert_int_equal(vmm_remove_disk(t->vmm, serial, on_done, t, &e), 0);
+        wait_for(t, &t->n_done, 3 + 2 * i);
+        assert_string_equal(t->message, "");
+        report("disk removed", &since);
+    }
+    since = loop_now();
+    assert_int_equal(vmm_kill(t->vmm), 0);
+    wait_for(t, &t->n_exited, 1);
+    report("killed", &since);
+    print_message("%s\n", t->message);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_boot_is_confined_and_killed, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_guest_resets, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_bad_kernel, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_hotplug_and_adopt, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_nics, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_real_guest, setup, teardown),
+    };
+
+    if (access(QEMU, X_OK) < 0 || geteuid() != 0)
+        return 77;
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
