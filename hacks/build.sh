@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+#
+# Builds everything for this machine: the programs into build/, the guest into the cache. Prints the directory of
+# the guest's vmlinux and rootfs.erofs. Installs the Debian packages that it needs.
+set -euo pipefail
+# shellcheck source=lib/common.sh
+. "$(dirname "$0")/lib/common.sh"
+
+need_packages build-essential meson ninja-build pkg-config libsystemd-dev libprotobuf-c-dev protobuf-c-compiler \
+    libnl-3-dev libjansson-dev
+build=${BUILD_DIR:-$top/build}
+if [ ! -f "$build/build.ninja" ]; then
+    say "configuring $build"
+    meson setup "$build" "$top" --buildtype=release -Db_lto=true -Dtests=false >/dev/null
+fi
+say "compiling the programs"
+ninja -C "$build" -j"$JOBS" --quiet >&2
+"$top/hacks/build-guest.sh" "$build/src/agent/cloudhv-agent"
