@@ -1,5 +1,6 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: MIT
+# shellcheck disable=SC2154 # top comes from common.sh
 # Sourced: a node for a demo or a measurement on this machine, apart from any containerd that it runs already:
 # a private containerd and a private cloudhv-sandbox-daemon below one directory.
 

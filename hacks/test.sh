@@ -1,0 +1,164 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+#
+# Runs every test on this machine, after installing what they need: static checks, unit tests and fuzz targets with
+# sanitizers, and the integration tests with the real programs in real VMs (emulated where there is no KVM).
+#
+#   sudo hacks/test.sh               all of it
+#   sudo hacks/test.sh STAGE...      some: static unit fuzz build integration sanitizer
+#
+# The last line is "N passed, N failed, N skipped". A skip that tests/expected-skips does not list is a failure.
+# FUZZ_RUNS sets the iterations of each fuzz target (default 20000).
+set -uo pipefail
+# shellcheck source=lib/common.sh
+. "$(dirname "$0")/lib/common.sh"
+
+: "${FUZZ_RUNS:=20000}"
+work=$(mktemp -d /var/tmp/cloudhv-test.XXXXXX)
+trap 'rm -rf "$work"' EXIT
+results=$work/results
+: >"$results"
+
+# check NAME COMMAND...: a check that passes or fails as a whole; its output is shown when it fails.
+check() {
+    local name=$1
+    shift
+    if "$@" >"$work/output" 2>&1; then
+        echo "pass $name" >>"$results"
+    else
+        echo "fail $name" >>"$results"
+        printf 'FAILED: %s\n' "$name"
+        tail -n 60 "$work/output"
+    fi
+}
+
+stage() { printf '\n=== %s (%s)\n' "$1" "$(date -u +%T)"; }
+
+# configure DIRECTORY OPTION...: a meson build directory, made anew when its options differ from the last time.
+configure() {
+    local directory=$1
+    shift
+    if [ ! -f "$directory/build.ninja" ] || [ "$(cat "$directory/.options" 2>/dev/null)" != "$*" ]; then
+        rm -rf "$directory"
+        meson setup "$directory" "$top" --werror "$@" || return 1
+        echo "$*" >"$directory/.options"
+    fi
+    nice ninja -C "$directory" -j"$JOBS" --quiet
+}
+
+test_static() {
+    local scripts
+    mapfile -t scripts < <(cd "$top" && git ls-files '*.sh' .ci/run)
+    check "shellcheck" shellcheck "${scripts[@]/#/$top/}"
+    check "no program without a licence line" check_licence_lines
+}
+
+check_licence_lines() {
+    local file missing=0
+    while read -r file; do
+        head -n 3 "$top/$file" | grep -q 'SPDX-License-Identifier: MIT' || {
+            echo "$file has no SPDX line"
+            missing=1
+        }
+    done < <(cd "$top" && git ls-files '*.c' '*.h' '*.py' '*.sh' '*.proto' '*/meson.build')
+    return $missing
+}
+
+# Runs the unit tests of a build directory; cmocka prints a TAP line for each case.
+run_unit_tests() {
+    local program name
+    for program in "$1"/tests/unit/test-*; do
+        [ -x "$program" ] && [ -f "$program" ] || continue
+        name=$(basename "$program")
+        CMOCKA_MESSAGE_OUTPUT=TAP timeout 300 "$program" >"$work/tap" 2>"$work/stderr"
+        local status=$?
+        sed -n "s/^ok [0-9]* - \(.*\) # SKIP.*/skip $name:\1: not possible here/p; t; s/^ok [0-9]* - \(.*\)/pass $name:\1/p; s/^not ok [0-9]* - \(.*\)/fail $name:\1/p" \
+            "$work/tap" >>"$results"
+        if [ "$status" != 0 ]; then
+            # A crash may come after, or instead of, the line that says so.
+            grep -q '^not ok' "$work/tap" || echo "fail $name" >>"$results"
+            printf 'FAILED: %s (status %s)\n' "$name" "$status"
+            tail -n 40 "$work/tap" "$work/stderr"
+        fi
+    done
+}
+
+test_unit() {
+    check "programs compile with clang" env CC=clang bash -c "$(declare -f configure); top=$top JOBS=$JOBS; configure $top/build-clang -Dtests=true"
+    check "unit tests compile with sanitizers" configure "$top/build-sanitize" -Db_sanitize=address,undefined \
+        -Db_lundef=false -Dfault_injection=true
+    run_unit_tests "$top/build-sanitize"
+}
+
+test_fuzz() {
+    local target name corpus
+    check "fuzz targets compile" env CC=clang bash -c "$(declare -f configure); top=$top JOBS=$JOBS; configure $top/build-fuzz -Dfuzz=true -Dtests=false -Db_sanitize=address,undefined -Db_lundef=false"
+    for target in "$top"/build-fuzz/tests/fuzz/fuzz-*; do
+        [ -x "$target" ] && [ -f "$target" ] || continue
+        name=$(basename "$target")
+        corpus=$work/corpus/$name
+        mkdir -p "$corpus"
+        cp -r "$top/tests/fuzz/corpus/${name#fuzz-}/." "$corpus/" 2>/dev/null || true
+        check "$name" timeout 120 "$target" -runs="$FUZZ_RUNS" -max_total_time=60 -rss_limit_mb=2048 -close_fd_mask=1 "$corpus"
+    done
+}
+
+guest=
+test_build() {
+    # Fault injection is what the tests need beyond a release; it reads two environment variables.
+    check "release build" configure "$top/build-test" --buildtype=release -Db_lto=true -Dtests=false \
+        -Dfault_injection=true
+    guest=$("$top/hacks/build-guest.sh" "$top/build-test/src/agent/cloudhv-agent") || {
+        echo "fail guest build" >>"$results"
+        return
+    }
+    echo "pass guest build" >>"$results"
+}
+
+test_integration() {
+    [ -n "$guest" ] || test_build
+    "$top/hacks/lib/run-integration.sh" --build "$top/build-test" --guest "$guest" --results "$results" ||
+        echo "integration: ended with status $?"
+}
+
+test_sanitizer() {
+    [ -n "$guest" ] || test_build
+    "$top/hacks/lib/run-integration.sh" --build "$top/build-sanitize" --guest "$guest" --results "$results" --sanitizer ||
+        echo "integration with sanitizers: ended with status $?"
+}
+
+# A skip counts as one only when tests/expected-skips names its reason.
+judge_skips() {
+    local line reason
+    while read -r line; do
+        reason=${line#skip *: }
+        if grep -v '^#' "$top/tests/expected-skips" | grep -v '^ *$' | grep -qxF -- "$reason"; then
+            echo "$line"
+        else
+            echo "fail ${line#skip } (an unexpected skip)"
+        fi
+    done < <(grep '^skip ' "$results")
+}
+
+[ "$(id -u)" = 0 ] || die "must be run as root"
+need_packages build-essential meson ninja-build pkg-config clang libclang-rt-14-dev llvm lld libsystemd-dev libprotobuf-c-dev \
+    protobuf-c-compiler libnl-3-dev libjansson-dev libcmocka-dev shellcheck git containerd runc \
+    containernetworking-plugins qemu-system-x86 e2fsprogs iproute2 busybox-static python3-grpcio python3-grpc-tools \
+    python3-pytest python3-pytest-timeout strace
+stages=("$@")
+[ ${#stages[@]} -gt 0 ] || stages=(static unit fuzz build integration sanitizer)
+for name in "${stages[@]}"; do
+    declare -F "test_$name" >/dev/null || die "there is no stage $name"
+    stage "$name"
+    "test_$name"
+done
+
+stage "result"
+skips=$(judge_skips)
+grep '^fail ' "$results"
+[ -z "$skips" ] || printf '%s\n' "$skips"
+passed=$(grep -c '^pass ' "$results")
+failed=$(($(grep -c '^fail ' "$results") + $(printf '%s\n' "$skips" | grep -c '^fail ')))
+skipped=$(printf '%s\n' "$skips" | grep -c '^skip ')
+printf '%s passed, %s failed, %s skipped\n' "$passed" "$failed" "$skipped"
+[ "$failed" = 0 ] && [ "$passed" -gt 0 ]
