@@ -72,9 +72,10 @@ char **qemu_args_free(char **args)
     return NULL;
 }
 
-void qemu_port_address(unsigned port, char ret[static 8])
+void qemu_slot_place(unsigned slot, char ret_bus[static 8], char ret_address[static 8])
 {
-    snprintf(ret, 8, "%x.%x", 0x10 + (port / 8) % 0x10, port % 8);
+    snprintf(ret_bus, 8, "hp%u", slot / QEMU_SLOTS_PER_BRIDGE % 10);
+    snprintf(ret_address, 8, "%x", 1 + slot % QEMU_SLOTS_PER_BRIDGE);
 }
 
 void qemu_mac_string(const uint8_t mac[static 6], char ret[static 18])
@@ -158,18 +159,23 @@ static void add_kernel(Args *a, const QemuSetup *s)
         args_add(a, "-append", "%s", s->spec->kernel_args);
 }
 
-static void add_ports(Args *a, const QemuSetup *s)
+static void add_slots(Args *a, const QemuSetup *s)
 {
-    for (unsigned i = 0; i < s->n_ports; i++) {
-        char id[16], address[8];
+    unsigned n = (s->n_slots + QEMU_SLOTS_PER_BRIDGE - 1) / QEMU_SLOTS_PER_BRIDGE;
 
-        snprintf(id, sizeof(id), "rp%u", i);
-        qemu_port_address(i, address);
+    for (unsigned i = 0; i < n; i++) {
+        char port[16], bus[16], address[16];
+
+        snprintf(port, sizeof(port), "rp%u", i);
+        snprintf(bus, sizeof(bus), "hp%u", i);
+        snprintf(address, sizeof(address), "10.%u", i);
         /* No I/O window: there is room for 15 of them at most, and modern virtio needs none. */
         args_add_json(a, "-device",
                       json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:b}", "driver", "pcie-root-port", "id",
-                                id, "bus", "pcie.0", "addr", address, "chassis", (int)i + 1, "slot",
-                                (int)i + 1, "io-reserve", 0, "multifunction", i % 8 == 0));
+                                port, "bus", "pcie.0", "addr", address, "chassis", (int)i + 1, "slot",
+                                (int)i + 1, "io-reserve", 0, "multifunction", i == 0));
+        args_add_json(a, "-device",
+                      json_pack("{s:s, s:s, s:s}", "driver", "pcie-pci-bridge", "id", bus, "bus", port));
     }
 }
 
@@ -247,9 +253,9 @@ static int check_spec(const QemuSetup *s, Error *e)
     if (spec->n_nics > QEMU_NICS_MAX)
         return error_set(e, -E2BIG, "a VM cannot have %zu network interfaces: %i at most", spec->n_nics,
                          QEMU_NICS_MAX);
-    if (s->n_ports > QEMU_PORTS_MAX)
-        return error_set(e, -E2BIG, "a VM cannot have %u hot-plug slots: %i at most", s->n_ports,
-                         QEMU_PORTS_MAX);
+    if (s->n_slots > QEMU_SLOTS_MAX)
+        return error_set(e, -E2BIG, "a VM cannot have %u hot-plug slots: %i at most", s->n_slots,
+                         QEMU_SLOTS_MAX);
     return 0;
 }
 
@@ -270,7 +276,7 @@ int qemu_args_build(const QemuSetup *s, char ***ret, Error *e)
     add_root_disk(&a, s);
     add_channels(&a, s);
     add_nics(&a, s);
-    add_ports(&a, s);
+    add_slots(&a, s);
     if (s->incoming)
         args_add(&a, "-incoming", "defer");
     owned = a.v;

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 
 /* Hot-plug. A device is plugged in three steps (descriptor, back end, device) and unplugged in two (device,
- * once the guest has let go; back end). Each root port is a small state machine that goes on to a clean state
+ * once the guest has let go; back end). Each slot is a small state machine that goes on to a clean state
  * even when the caller's deadline has passed: what succeeds too late is undone.
  *
  * Commands of one connection are executed in order, so steps that undo need not wait for each other, and
- * names that depend on the port alone can be used again at once. The names tell a later owner all there is to
- * know: device "d3.SERIAL" is the disk SERIAL in root port 3, "n3.ID" the NIC. */
+ * names that depend on the slot alone can be used again at once. The names tell a later owner all there is to
+ * know: device "d3.SERIAL" is the disk SERIAL in slot 3, "n3.ID" the NIC. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -23,146 +23,146 @@
 
 #define SERIAL_MAX 20 /* VIRTIO_BLK_ID_BYTES */
 
-typedef struct PortNames {
-    char device[PORT_NAME_MAX + 16], backend[16], bus[16], fdset_path[32];
+typedef struct SlotNames {
+    char device[SLOT_NAME_MAX + 16], backend[16], fdset_path[32], bus[8], address[8];
     int fdset;
-} PortNames;
+} SlotNames;
 
-static PortNames names_of(const QemuPort *port)
+static SlotNames names_of(const QemuSlot *slot)
 {
-    PortNames n;
+    SlotNames n;
 
-    n.fdset = QEMU_FDSET_PORT((int)port->index);
-    snprintf(n.device, sizeof(n.device), "%c%u.%s", port->kind == PORT_DISK ? 'd' : 'n', port->index,
-             port->name);
-    snprintf(n.backend, sizeof(n.backend), "%s%u", port->kind == PORT_DISK ? "disk" : "net", port->index);
-    snprintf(n.bus, sizeof(n.bus), "rp%u", port->index);
+    n.fdset = QEMU_FDSET_SLOT((int)slot->index);
+    snprintf(n.device, sizeof(n.device), "%c%u.%s", slot->kind == SLOT_DISK ? 'd' : 'n', slot->index,
+             slot->name);
+    snprintf(n.backend, sizeof(n.backend), "%s%u", slot->kind == SLOT_DISK ? "disk" : "net", slot->index);
+    qemu_slot_place(slot->index, n.bus, n.address);
     snprintf(n.fdset_path, sizeof(n.fdset_path), "/dev/fdset/%i", n.fdset);
     return n;
 }
 
-int qemu_ports_new(Qemu *q, unsigned n, Error *e)
+int qemu_slots_new(Qemu *q, unsigned n, Error *e)
 {
-    if (n > QEMU_PORTS_MAX)
-        return error_set(e, -E2BIG, "a VM cannot have %u hot-plug slots: %i at most", n, QEMU_PORTS_MAX);
-    q->ports = calloc(n > 0 ? n : 1, sizeof(*q->ports));
-    if (!q->ports)
+    if (n > QEMU_SLOTS_MAX)
+        return error_set(e, -E2BIG, "a VM cannot have %u hot-plug slots: %i at most", n, QEMU_SLOTS_MAX);
+    q->slots = calloc(n > 0 ? n : 1, sizeof(*q->slots));
+    if (!q->slots)
         return error_set_errno(e, -ENOMEM, "cannot make a VM");
-    q->n_ports = n;
+    q->n_slots = n;
     for (unsigned i = 0; i < n; i++) {
-        q->ports[i].qemu = q;
-        q->ports[i].index = i;
+        q->slots[i].qemu = q;
+        q->slots[i].index = i;
     }
     return 0;
 }
 
-static void port_release(QemuPort *port)
+static void slot_release(QemuSlot *slot)
 {
-    *port = (QemuPort){.qemu = port->qemu, .index = port->index};
+    *slot = (QemuSlot){.qemu = slot->qemu, .index = slot->index};
 }
 
-/* Frees the port, then ends the operation: the caller's callback may want the port at once. */
-static void port_finish_free(QemuPort *port, const Error *e)
+/* Frees the slot, then ends the operation: the caller's callback may want the slot at once. */
+static void slot_finish_free(QemuSlot *slot, const Error *e)
 {
-    VmmOp *op = port->op;
+    VmmOp *op = slot->op;
 
-    port_release(port);
+    slot_release(slot);
     qemu_finish(op, e);
 }
 
-static int port_call(QemuPort *port, const char *command, json_t *arguments, int fd, QmpAnswerFn on_answer)
+static int slot_call(QemuSlot *slot, const char *command, json_t *arguments, int fd, QmpAnswerFn on_answer)
 {
     if (!arguments)
         return -ENOMEM;
-    return qmp_client_call(port->qemu->qmp, command, arguments, fd, UINT64_MAX, on_answer, port);
+    return qmp_client_call(slot->qemu->qmp, command, arguments, fd, UINT64_MAX, on_answer, slot);
 }
 
 /* Takes back the steps that `state` comes after. Nobody waits for that: where it fails, there was nothing to
  * take back, or the connection is gone. */
-static void port_undo(QemuPort *port, PortState state)
+static void slot_undo(QemuSlot *slot, SlotState state)
 {
-    PortNames n = names_of(port);
+    SlotNames n = names_of(slot);
 
-    if (port->kind == PORT_DISK) {
-        if (state > PORT_ADDING_BACKEND)
-            (void)port_call(port, "blockdev-del", json_pack("{s:s}", "node-name", n.backend), -EBADF, NULL);
-        (void)port_call(port, "remove-fd", json_pack("{s:i}", "fdset-id", n.fdset), -EBADF, NULL);
+    if (slot->kind == SLOT_DISK) {
+        if (state > SLOT_ADDING_BACKEND)
+            (void)slot_call(slot, "blockdev-del", json_pack("{s:s}", "node-name", n.backend), -EBADF, NULL);
+        (void)slot_call(slot, "remove-fd", json_pack("{s:i}", "fdset-id", n.fdset), -EBADF, NULL);
     } else {
-        if (state > PORT_ADDING_BACKEND)
-            (void)port_call(port, "netdev_del", json_pack("{s:s}", "id", n.backend), -EBADF, NULL);
+        if (state > SLOT_ADDING_BACKEND)
+            (void)slot_call(slot, "netdev_del", json_pack("{s:s}", "id", n.backend), -EBADF, NULL);
         else
-            (void)port_call(port, "closefd", json_pack("{s:s}", "fdname", n.backend), -EBADF, NULL);
+            (void)slot_call(slot, "closefd", json_pack("{s:s}", "fdname", n.backend), -EBADF, NULL);
     }
 }
 
-static void port_fail(QemuPort *port, const Error *e)
+static void slot_fail(QemuSlot *slot, const Error *e)
 {
-    port_undo(port, port->state);
-    port_finish_free(port, e);
+    slot_undo(slot, slot->state);
+    slot_finish_free(slot, e);
 }
 
-static void port_fail_errno(QemuPort *port, int number)
+static void slot_fail_errno(QemuSlot *slot, int number)
 {
     _cleanup_error_ Error e = ERROR_INIT;
 
     (void)error_set_errno(&e, number, "cannot send a command to QEMU");
-    port_fail(port, &e);
+    slot_fail(slot, &e);
 }
 
 /* Removal */
 
 static void on_backend_removed(QmpClient *client, json_t *value, const Error *e, void *userdata)
 {
-    QemuPort *port = userdata;
+    QemuSlot *slot = userdata;
 
-    if (port->kind == PORT_DISK)
-        (void)port_call(port, "remove-fd", json_pack("{s:i}", "fdset-id", names_of(port).fdset), -EBADF,
+    if (slot->kind == SLOT_DISK)
+        (void)slot_call(slot, "remove-fd", json_pack("{s:i}", "fdset-id", names_of(slot).fdset), -EBADF,
                         NULL);
-    port_finish_free(port, e);
+    slot_finish_free(slot, e);
 }
 
-static void port_device_gone(QemuPort *port)
+static void slot_device_gone(QemuSlot *slot)
 {
-    PortNames n = names_of(port);
+    SlotNames n = names_of(slot);
     int r;
 
-    if (port->state == PORT_REMOVING_BACKEND)
+    if (slot->state == SLOT_REMOVING_BACKEND)
         return;
-    port->state = PORT_REMOVING_BACKEND;
-    if (port->kind == PORT_DISK)
-        r = port_call(port, "blockdev-del", json_pack("{s:s}", "node-name", n.backend), -EBADF,
+    slot->state = SLOT_REMOVING_BACKEND;
+    if (slot->kind == SLOT_DISK)
+        r = slot_call(slot, "blockdev-del", json_pack("{s:s}", "node-name", n.backend), -EBADF,
                       on_backend_removed);
     else
-        r = port_call(port, "netdev_del", json_pack("{s:s}", "id", n.backend), -EBADF, on_backend_removed);
+        r = slot_call(slot, "netdev_del", json_pack("{s:s}", "id", n.backend), -EBADF, on_backend_removed);
     if (r < 0)
-        port_fail_errno(port, r);
+        slot_fail_errno(slot, r);
 }
 
 static void on_delete_answered(QmpClient *client, json_t *value, const Error *e, void *userdata)
 {
-    QemuPort *port = userdata;
+    QemuSlot *slot = userdata;
 
-    if (!e || port->state != PORT_REMOVING)
+    if (!e || slot->state != SLOT_REMOVING)
         return; /* DEVICE_DELETED follows, or was first */
     if (e->number == -ENODEV) {
-        port_device_gone(port);
+        slot_device_gone(slot);
         return;
     }
     /* The guest was asked before, and still may answer. */
     if (strstr(error_message(e), "already in the process of unplug"))
         return;
-    port->state = PORT_PRESENT;
-    qemu_finish(port->op, e);
+    slot->state = SLOT_PRESENT;
+    qemu_finish(slot->op, e);
 }
 
-static int port_remove(QemuPort *port)
+static int slot_remove(QemuSlot *slot)
 {
     int r;
 
-    r = port_call(port, "device_del", json_pack("{s:s}", "id", names_of(port).device), -EBADF,
+    r = slot_call(slot, "device_del", json_pack("{s:s}", "id", names_of(slot).device), -EBADF,
                   on_delete_answered);
     if (r >= 0)
-        port->state = PORT_REMOVING;
+        slot->state = SLOT_REMOVING;
     return r;
 }
 
@@ -170,57 +170,63 @@ static int port_remove(QemuPort *port)
 
 static void on_device_added(QmpClient *client, json_t *value, const Error *e, void *userdata)
 {
-    QemuPort *port = userdata;
+    QemuSlot *slot = userdata;
 
-    if (port->state != PORT_ADDING_DEVICE)
+    if (slot->state != SLOT_ADDING_DEVICE)
         return;
     if (e) {
-        port_fail(port, e);
+        slot_fail(slot, e);
         return;
     }
-    port->state = PORT_PRESENT;
-    if (port->op)
-        qemu_finish(port->op, NULL);
+    slot->state = SLOT_PRESENT;
+    if (slot->op)
+        qemu_finish(slot->op, NULL);
     else
-        (void)port_remove(port); /* too late: the caller was told that it failed */
+        (void)slot_remove(slot); /* too late: the caller was told that it failed */
 }
 
 static void on_backend_added(QmpClient *client, json_t *value, const Error *e, void *userdata)
 {
-    QemuPort *port = userdata;
-    PortNames n = names_of(port);
+    QemuSlot *slot = userdata;
+    SlotNames n = names_of(slot);
     json_t *arguments;
     char mac[18];
     int r;
 
     if (e) {
-        port_fail(port, e);
+        slot_fail(slot, e);
         return;
     }
-    port->state = PORT_ADDING_DEVICE;
-    if (!port->op) {
-        port_fail(port, NULL);
+    slot->state = SLOT_ADDING_DEVICE;
+    if (!slot->op) {
+        slot_fail(slot, NULL);
         return;
     }
-    if (port->kind == PORT_DISK) {
-        arguments = json_pack("{s:s, s:s, s:s, s:s, s:s}", "driver", "virtio-blk-pci", "id", n.device,
-                              "drive", n.backend, "bus", n.bus, "serial", port->name);
+    if (slot->kind == SLOT_DISK) {
+        arguments = json_pack("{s:s, s:s, s:s, s:s}", "driver", "virtio-blk-pci", "id", n.device, "drive",
+                              n.backend, "serial", slot->name);
     } else {
-        qemu_mac_string(port->mac, mac);
-        arguments = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "driver", "virtio-net-pci", "id", n.device,
-                              "netdev", n.backend, "bus", n.bus, "mac", mac, "romfile", "");
+        qemu_mac_string(slot->mac, mac);
+        arguments = json_pack("{s:s, s:s, s:s, s:s, s:s}", "driver", "virtio-net-pci", "id", n.device,
+                              "netdev", n.backend, "mac", mac, "romfile", "");
     }
-    r = port_call(port, "device_add", arguments, -EBADF, on_device_added);
+    /* On a conventional bus QEMU would add the registers of drivers older than virtio 1.0. */
+    if (arguments && json_object_update_new(arguments, json_pack("{s:s, s:s, s:s}", "bus", n.bus, "addr",
+                                                                 n.address, "disable-legacy", "on")) < 0) {
+        json_decref(arguments);
+        arguments = NULL;
+    }
+    r = slot_call(slot, "device_add", arguments, -EBADF, on_device_added);
     if (r < 0)
-        port_fail_errno(port, r);
+        slot_fail_errno(slot, r);
 }
 
-static json_t *block_node(const QemuPort *port, const PortNames *n)
+static json_t *block_node(const QemuSlot *slot, const SlotNames *n)
 {
-    const char *driver = port->is_device ? "host_device" : "file";
+    const char *driver = slot->is_device ? "host_device" : "file";
 
     /* Always raw: what a guest writes must never be read as an image format with a backing file. */
-    if (port->read_only)
+    if (slot->read_only)
         return json_pack("{s:s, s:s, s:b, s:{s:s, s:s, s:s, s:b}}", "driver", "raw", "node-name", n->backend,
                          "read-only", 1, "file", "driver", driver, "filename", n->fdset_path, "locking",
                          "off", "read-only", 1);
@@ -231,26 +237,26 @@ static json_t *block_node(const QemuPort *port, const PortNames *n)
 
 static void on_fd_added(QmpClient *client, json_t *value, const Error *e, void *userdata)
 {
-    QemuPort *port = userdata;
-    PortNames n = names_of(port);
+    QemuSlot *slot = userdata;
+    SlotNames n = names_of(slot);
     int r;
 
-    if (e || !port->op) {
-        port_fail(port, e);
+    if (e || !slot->op) {
+        slot_fail(slot, e);
         return;
     }
-    port->state = PORT_ADDING_BACKEND;
-    if (port->kind == PORT_DISK)
-        r = port_call(port, "blockdev-add", block_node(port, &n), -EBADF, on_backend_added);
+    slot->state = SLOT_ADDING_BACKEND;
+    if (slot->kind == SLOT_DISK)
+        r = slot_call(slot, "blockdev-add", block_node(slot, &n), -EBADF, on_backend_added);
     else
-        r = port_call(port, "netdev_add",
+        r = slot_call(slot, "netdev_add",
                       json_pack("{s:s, s:s, s:s}", "type", "tap", "id", n.backend, "fd", n.backend), -EBADF,
                       on_backend_added);
     if (r < 0)
-        port_fail_errno(port, r);
+        slot_fail_errno(slot, r);
 }
 
-/* Looking for ports */
+/* Looking for slots */
 
 static bool name_is_valid(const char *name, size_t max)
 {
@@ -260,47 +266,47 @@ static bool name_is_valid(const char *name, size_t max)
            strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == n;
 }
 
-static QemuPort *port_find(Qemu *q, PortKind kind, const char *name)
+static QemuSlot *slot_find(Qemu *q, SlotKind kind, const char *name)
 {
-    for (unsigned i = 0; i < q->n_ports; i++)
-        if (q->ports[i].state != PORT_FREE && q->ports[i].kind == kind && strcmp(q->ports[i].name, name) == 0)
-            return &q->ports[i];
+    for (unsigned i = 0; i < q->n_slots; i++)
+        if (q->slots[i].state != SLOT_FREE && q->slots[i].kind == kind && strcmp(q->slots[i].name, name) == 0)
+            return &q->slots[i];
     return NULL;
 }
 
-static int port_take(Qemu *q, PortKind kind, const char *name, QemuPort **ret, Error *e)
+static int slot_take(Qemu *q, SlotKind kind, const char *name, QemuSlot **ret, Error *e)
 {
-    const char *what = kind == PORT_DISK ? "disk" : "network interface";
+    const char *what = kind == SLOT_DISK ? "disk" : "network interface";
 
-    if (!name_is_valid(name, kind == PORT_DISK ? SERIAL_MAX : PORT_NAME_MAX))
+    if (!name_is_valid(name, kind == SLOT_DISK ? SERIAL_MAX : SLOT_NAME_MAX))
         return error_set(e, -EINVAL, "%s \"%.64s\": a name must be 1 to %i letters, digits, '.', '_' or '-'",
-                         what, name, kind == PORT_DISK ? SERIAL_MAX : PORT_NAME_MAX);
-    if (port_find(q, kind, name))
+                         what, name, kind == SLOT_DISK ? SERIAL_MAX : SLOT_NAME_MAX);
+    if (slot_find(q, kind, name))
         return error_set(e, -EEXIST, "%s %s: there is one of that name", what, name);
-    for (unsigned i = 0; i < q->n_ports; i++) {
-        QemuPort *port = &q->ports[i];
+    for (unsigned i = 0; i < q->n_slots; i++) {
+        QemuSlot *slot = &q->slots[i];
 
-        if (port->state != PORT_FREE)
+        if (slot->state != SLOT_FREE)
             continue;
-        port->kind = kind;
-        memcpy(port->name, name, strlen(name) + 1);
-        *ret = port;
+        slot->kind = kind;
+        memcpy(slot->name, name, strlen(name) + 1);
+        *ret = slot;
         return 0;
     }
-    return error_set(e, -ENOSPC, "%s %s: all %u hot-plug slots of the VM are in use", what, name, q->n_ports);
+    return error_set(e, -ENOSPC, "%s %s: all %u hot-plug slots of the VM are in use", what, name, q->n_slots);
 }
 
-static int port_start_adding(QemuPort *port, const char *command, json_t *arguments, int fd, VmmOp *op,
+static int slot_start_adding(QemuSlot *slot, const char *command, json_t *arguments, int fd, VmmOp *op,
                              Error *e)
 {
-    int r = port_call(port, command, arguments, fd, on_fd_added);
+    int r = slot_call(slot, command, arguments, fd, on_fd_added);
 
     if (r < 0) {
-        port_release(port);
+        slot_release(slot);
         return error_set_errno(e, r, "cannot send a command to QEMU");
     }
-    port->state = PORT_ADDING_FD;
-    vmm_op_keep(op, &port->op);
+    slot->state = SLOT_ADDING_FD;
+    vmm_op_keep(op, &slot->op);
     return 0;
 }
 
@@ -335,68 +341,68 @@ int qemu_add_disk(Vmm *vmm, const VmmDisk *disk, VmmOp *op, Error *e)
 {
     _cleanup_close_ int fd = -EBADF;
     bool is_device = false;
-    QemuPort *port;
+    QemuSlot *slot;
     int r;
 
     r = open_disk(disk, &is_device, &fd, e);
     if (r < 0)
         return r;
-    r = port_take(qemu_of(vmm), PORT_DISK, disk->serial, &port, e);
+    r = slot_take(qemu_of(vmm), SLOT_DISK, disk->serial, &slot, e);
     if (r < 0)
         return r;
-    port->read_only = disk->read_only;
-    port->is_device = is_device;
-    return port_start_adding(port, "add-fd",
-                             json_pack("{s:i, s:s}", "fdset-id", names_of(port).fdset, "opaque", port->name),
+    slot->read_only = disk->read_only;
+    slot->is_device = is_device;
+    return slot_start_adding(slot, "add-fd",
+                             json_pack("{s:i, s:s}", "fdset-id", names_of(slot).fdset, "opaque", slot->name),
                              fd, op, e);
 }
 
 int qemu_add_nic(Vmm *vmm, const char *id, const VmmNic *nic, VmmOp *op, Error *e)
 {
-    QemuPort *port;
+    QemuSlot *slot;
     int r;
 
     if (fcntl(nic->tap_fd, F_GETFD) < 0)
         return error_set_errno(e, -errno, "network interface %s: TAP", id);
-    r = port_take(qemu_of(vmm), PORT_NIC, id, &port, e);
+    r = slot_take(qemu_of(vmm), SLOT_NIC, id, &slot, e);
     if (r < 0)
         return r;
-    memcpy(port->mac, nic->mac, sizeof(port->mac));
-    return port_start_adding(port, "getfd", json_pack("{s:s}", "fdname", names_of(port).backend), nic->tap_fd,
+    memcpy(slot->mac, nic->mac, sizeof(slot->mac));
+    return slot_start_adding(slot, "getfd", json_pack("{s:s}", "fdname", names_of(slot).backend), nic->tap_fd,
                              op, e);
 }
 
-static int remove_named(Qemu *q, PortKind kind, const char *name, VmmOp *op, Error *e)
+static int remove_named(Qemu *q, SlotKind kind, const char *name, VmmOp *op, Error *e)
 {
-    const char *what = kind == PORT_DISK ? "disk" : "network interface";
-    QemuPort *port = port_find(q, kind, name);
+    const char *what = kind == SLOT_DISK ? "disk" : "network interface";
+    QemuSlot *slot = slot_find(q, kind, name);
     int r;
 
-    if (!port)
+    if (!slot)
         return error_set(e, -ENOENT, "there is no %s \"%.64s\" in the VM", what, name);
-    if (port->op || (port->state != PORT_PRESENT && port->state != PORT_REMOVING))
+    if (slot->op || (slot->state != SLOT_PRESENT && slot->state != SLOT_REMOVING))
         return error_set(e, -EBUSY, "%s %s is just being added or removed", what, name);
-    r = port_remove(port);
+    r = slot_remove(slot);
     if (r < 0)
         return error_set_errno(e, r, "cannot send a command to QEMU");
-    vmm_op_keep(op, &port->op);
+    vmm_op_keep(op, &slot->op);
     return 0;
 }
 
 int qemu_remove_disk(Vmm *vmm, const char *serial, VmmOp *op, Error *e)
 {
-    return remove_named(qemu_of(vmm), PORT_DISK, serial, op, e);
+    return remove_named(qemu_of(vmm), SLOT_DISK, serial, op, e);
 }
 
 int qemu_remove_nic(Vmm *vmm, const char *id, VmmOp *op, Error *e)
 {
-    return remove_named(qemu_of(vmm), PORT_NIC, id, op, e);
+    return remove_named(qemu_of(vmm), SLOT_NIC, id, op, e);
 }
 
 /* Events */
 
 /* Takes "d3.SERIAL" apart. What does not match is none of ours. */
-static QemuPort *parse_device(Qemu *q, const char *device, PortKind *ret_kind, const char **ret_name)
+static QemuSlot *parse_device(Qemu *q, const char *device, SlotKind *ret_kind, const char **ret_name)
 {
     unsigned index;
     char kind, *end;
@@ -405,51 +411,51 @@ static QemuPort *parse_device(Qemu *q, const char *device, PortKind *ret_kind, c
     if ((kind != 'd' && kind != 'n') || device[1] < '0' || device[1] > '9')
         return NULL;
     index = (unsigned)strtoul(device + 1, &end, 10);
-    if (*end != '.' || index >= q->n_ports ||
-        !name_is_valid(end + 1, kind == 'd' ? SERIAL_MAX : PORT_NAME_MAX))
+    if (*end != '.' || index >= q->n_slots ||
+        !name_is_valid(end + 1, kind == 'd' ? SERIAL_MAX : SLOT_NAME_MAX))
         return NULL;
-    *ret_kind = kind == 'd' ? PORT_DISK : PORT_NIC;
+    *ret_kind = kind == 'd' ? SLOT_DISK : SLOT_NIC;
     *ret_name = end + 1;
-    return &q->ports[index];
+    return &q->slots[index];
 }
 
-void qemu_ports_on_event(Qemu *q, const char *event, json_t *data)
+void qemu_slots_on_event(Qemu *q, const char *event, json_t *data)
 {
     _cleanup_error_ Error e = ERROR_INIT;
     const char *device = NULL, *name;
-    QemuPort *port;
-    PortKind kind;
+    QemuSlot *slot;
+    SlotKind kind;
 
     if (json_get_string(data, "device", event, &device, NULL) <= 0)
         return;
-    port = parse_device(q, device, &kind, &name);
-    if (!port || port->state == PORT_FREE || port->kind != kind || strcmp(port->name, name) != 0)
+    slot = parse_device(q, device, &kind, &name);
+    if (!slot || slot->state == SLOT_FREE || slot->kind != kind || strcmp(slot->name, name) != 0)
         return;
     if (strcmp(event, "DEVICE_DELETED") == 0) {
-        if (port->state == PORT_PRESENT || port->state == PORT_REMOVING)
-            port_device_gone(port);
+        if (slot->state == SLOT_PRESENT || slot->state == SLOT_REMOVING)
+            slot_device_gone(slot);
         return;
     }
-    if (port->state != PORT_REMOVING)
+    if (slot->state != SLOT_REMOVING)
         return;
-    port->state = PORT_PRESENT;
+    slot->state = SLOT_PRESENT;
     (void)error_set(&e, -EBUSY, "the guest does not let go of %s %s",
-                    kind == PORT_DISK ? "disk" : "network interface", name);
-    qemu_finish(port->op, &e);
+                    kind == SLOT_DISK ? "disk" : "network interface", name);
+    qemu_finish(slot->op, &e);
 }
 
 /* After a restart */
 
 /* What an owner left half done when it died: back ends without a device. For most there are none. */
-static void sweep_port(QemuPort *port)
+static void sweep_slot(QemuSlot *slot)
 {
-    for (PortKind kind = PORT_DISK; kind <= PORT_NIC; kind++) {
-        port->kind = kind;
-        port_undo(port, PORT_PRESENT);
-        if (kind == PORT_NIC)
-            port_undo(port, PORT_ADDING_FD);
+    for (SlotKind kind = SLOT_DISK; kind <= SLOT_NIC; kind++) {
+        slot->kind = kind;
+        slot_undo(slot, SLOT_PRESENT);
+        if (kind == SLOT_NIC)
+            slot_undo(slot, SLOT_ADDING_FD);
     }
-    port_release(port);
+    slot_release(slot);
 }
 
 static void on_listed(QmpClient *client, json_t *value, const Error *e, void *userdata)
@@ -464,23 +470,23 @@ static void on_listed(QmpClient *client, json_t *value, const Error *e, void *us
     }
     json_array_foreach (value, i, item) {
         const char *device = json_string_value(json_object_get(item, "name")), *name;
-        QemuPort *port;
-        PortKind kind;
+        QemuSlot *slot;
+        SlotKind kind;
 
-        port = device ? parse_device(q, device, &kind, &name) : NULL;
-        if (!port || port->state != PORT_FREE)
+        slot = device ? parse_device(q, device, &kind, &name) : NULL;
+        if (!slot || slot->state != SLOT_FREE)
             continue;
-        port->state = PORT_PRESENT;
-        port->kind = kind;
-        memcpy(port->name, name, strlen(name) + 1);
+        slot->state = SLOT_PRESENT;
+        slot->kind = kind;
+        memcpy(slot->name, name, strlen(name) + 1);
     }
-    for (unsigned k = 0; k < q->n_ports; k++)
-        if (q->ports[k].state == PORT_FREE)
-            sweep_port(&q->ports[k]);
+    for (unsigned k = 0; k < q->n_slots; k++)
+        if (q->slots[k].state == SLOT_FREE)
+            sweep_slot(&q->slots[k]);
     vmm_booted(&q->vmm);
 }
 
-int qemu_ports_discover(Qemu *q, Error *e)
+int qemu_slots_discover(Qemu *q, Error *e)
 {
     int r = qmp_client_call(q->qmp, "qom-list", json_pack("{s:s}", "path", "/machine/peripheral"), -EBADF,
                             UINT64_MAX, on_listed, q);

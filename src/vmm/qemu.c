@@ -52,7 +52,7 @@ static void qemu_free(Vmm *vmm)
     fd_close(q->stderr_fd);
     for (size_t i = 0; i < ELEMENTSOF(q->paths); i++)
         free(q->paths[i]);
-    free(q->ports);
+    free(q->slots);
     free(q->shutdown);
 }
 
@@ -70,7 +70,7 @@ static void on_event(QmpClient *client, const char *event, json_t *data, void *u
         q->panicked = true;
     } else if (strcmp(event, "DEVICE_DELETED") == 0 || strcmp(event, "DEVICE_UNPLUG_GUEST_ERROR") == 0) {
         vmm_enter(&q->vmm);
-        qemu_ports_on_event(q, event, data);
+        qemu_slots_on_event(q, event, data);
         vmm_leave(&q->vmm);
     }
 }
@@ -254,14 +254,14 @@ static int fill_jail(const VmmSpec *spec, Start *s, Error *e)
 }
 
 /* NICs of a VM that has none are plugged in later, and need a place as well. */
-static unsigned count_ports(const VmmSpec *spec)
+static unsigned count_slots(const VmmSpec *spec)
 {
     return spec->max_hotplug_disks + (spec->n_nics == 0);
 }
 
 static int build_start(Qemu *q, const VmmSpec *spec, Start *s, Error *e)
 {
-    QemuSetup setup = {.spec = spec, .kernel = KERNEL_IN_JAIL, .n_ports = count_ports(spec)};
+    QemuSetup setup = {.spec = spec, .kernel = KERNEL_IN_JAIL, .n_slots = count_slots(spec)};
     int *nics = NULL, r;
 
     r = open_rootfs(spec->rootfs, s, &setup.rootfs_is_device, e);
@@ -339,7 +339,7 @@ static int qemu_boot(Vmm *vmm, const VmmSpec *spec, const char *template_directo
     if (r >= 0)
         r = set_paths(q, e);
     if (r >= 0)
-        r = qemu_ports_new(q, count_ports(spec), e);
+        r = qemu_slots_new(q, count_slots(spec), e);
     if (r >= 0)
         r = build_start(q, spec, &s, e);
     if (r >= 0)
@@ -374,22 +374,22 @@ static int qemu_boot(Vmm *vmm, const VmmSpec *spec, const char *template_directo
 
 static int qemu_serialize(Vmm *vmm, json_t *state)
 {
-    return json_object_set_new(state, "ports", json_integer(qemu_of(vmm)->n_ports)) < 0 ? -ENOMEM : 0;
+    return json_object_set_new(state, "slots", json_integer(qemu_of(vmm)->n_slots)) < 0 ? -ENOMEM : 0;
 }
 
 static int qemu_adopt(Vmm *vmm, json_t *state, Error *e)
 {
     Qemu *q = qemu_of(vmm);
-    uint64_t n_ports = 0;
+    uint64_t n_slots = 0;
     char path[64];
     int r;
 
-    r = json_get_uint(state, "ports", "state of a VM", 0, QEMU_PORTS_MAX, &n_ports, e);
+    r = json_get_uint(state, "slots", "state of a VM", 0, QEMU_SLOTS_MAX, &n_slots, e);
     if (r < 0)
         return r;
     r = set_paths(q, e);
     if (r >= 0)
-        r = qemu_ports_new(q, (unsigned)n_ports, e);
+        r = qemu_slots_new(q, (unsigned)n_slots, e);
     if (r >= 0)
         r = qemu_connect(q, e);
     if (r < 0)
@@ -397,7 +397,7 @@ static int qemu_adopt(Vmm *vmm, json_t *state, Error *e)
     /* Only for messages. */
     snprintf(path, sizeof(path), "/proc/%i/fd/2", (int)vmm->pid);
     q->stderr_fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-    return qemu_ports_discover(q, e);
+    return qemu_slots_discover(q, e);
 }
 
 /* The end */

@@ -9,35 +9,35 @@
 #include "vmm/driver.h"
 #include "vmm/qmp-client.h"
 
-typedef enum PortState {
-    PORT_FREE,
-    PORT_ADDING_FD,      /* the descriptor is on its way to QEMU */
-    PORT_ADDING_BACKEND, /* the block node or network back end */
-    PORT_ADDING_DEVICE,
-    PORT_PRESENT,
-    PORT_REMOVING,         /* the guest was asked to let go */
-    PORT_REMOVING_BACKEND, /* it has */
-} PortState;
+typedef enum SlotState {
+    SLOT_FREE,
+    SLOT_ADDING_FD,      /* the descriptor is on its way to QEMU */
+    SLOT_ADDING_BACKEND, /* the block node or network back end */
+    SLOT_ADDING_DEVICE,
+    SLOT_PRESENT,
+    SLOT_REMOVING,         /* the guest was asked to let go */
+    SLOT_REMOVING_BACKEND, /* it has */
+} SlotState;
 
-typedef enum PortKind {
-    PORT_DISK,
-    PORT_NIC,
-} PortKind;
+typedef enum SlotKind {
+    SLOT_DISK,
+    SLOT_NIC,
+} SlotKind;
 
 /* Serials of disks, and ids of NICs, become part of names in QEMU. */
-#define PORT_NAME_MAX 40
+#define SLOT_NAME_MAX 40
 
-/* A root port, with the device that is in it. */
-typedef struct QemuPort {
+/* A slot for hot-plug, with the device that is in it. */
+typedef struct QemuSlot {
     struct Qemu *qemu;
     unsigned index;
-    PortState state;
-    PortKind kind;
+    SlotState state;
+    SlotKind kind;
     bool read_only, is_device; /* of a disk; a block device */
     uint8_t mac[6];
-    char name[PORT_NAME_MAX + 1];
+    char name[SLOT_NAME_MAX + 1];
     VmmOp *op; /* NULL: nobody waits any more */
-} QemuPort;
+} QemuSlot;
 
 typedef struct Qemu {
     Vmm vmm; /* first */
@@ -45,8 +45,8 @@ typedef struct Qemu {
     QmpClient *qmp;
     Console *console;
     int stderr_fd; /* a memfd */
-    QemuPort *ports;
-    unsigned n_ports;
+    QemuSlot *slots;
+    unsigned n_slots;
     VmmOp *state_op;     /* pausing or resuming */
     bool state_changing; /* also when nobody waits for it any more */
     char *shutdown;      /* reason in QEMU's event SHUTDOWN, or NULL */
@@ -62,12 +62,12 @@ static inline Qemu *qemu_of(Vmm *vmm)
 void qemu_finish(VmmOp *op, const Error *e);
 
 /* qemu-device.c */
-int qemu_ports_new(Qemu *q, unsigned n, Error *e);
-/* Finds out what is in the ports of a VM that was taken over, then calls vmm_booted() or vmm_boot_failed().
+int qemu_slots_new(Qemu *q, unsigned n, Error *e);
+/* Finds out what is in the slots of a VM that was taken over, then calls vmm_booted() or vmm_boot_failed().
  */
-int qemu_ports_discover(Qemu *q, Error *e);
+int qemu_slots_discover(Qemu *q, Error *e);
 /* DEVICE_DELETED and DEVICE_UNPLUG_GUEST_ERROR */
-void qemu_ports_on_event(Qemu *q, const char *event, json_t *data);
+void qemu_slots_on_event(Qemu *q, const char *event, json_t *data);
 int qemu_add_disk(Vmm *vmm, const VmmDisk *disk, VmmOp *op, Error *e);
 int qemu_remove_disk(Vmm *vmm, const char *serial, VmmOp *op, Error *e);
 int qemu_add_nic(Vmm *vmm, const char *id, const VmmNic *nic, VmmOp *op, Error *e);
