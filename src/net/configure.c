@@ -285,10 +285,7 @@ static int add_address(Rtnl *rtnl, unsigned index, const char *name, const NetAd
 
 static void put_gateway(RtnlMessage *message, const NetRoute *route)
 {
-    struct {
-        struct rtvia via;
-        uint8_t address[16];
-    } via = {.via.rtvia_family = AF_INET6};
+    uint16_t via[1 + 8] = {AF_INET6}; /* struct rtvia: the family, then the address */
 
     if (route->gateway.n == 0)
         return;
@@ -296,8 +293,8 @@ static void put_gateway(RtnlMessage *message, const NetRoute *route)
         rtnl_put(message, RTA_GATEWAY, route->gateway.bytes, route->gateway.n);
         return;
     }
-    memcpy(via.address, route->gateway.bytes, 16);
-    rtnl_put(message, RTA_VIA, &via, sizeof(via.via) + 16);
+    memcpy(via + 1, route->gateway.bytes, 16);
+    rtnl_put(message, RTA_VIA, via, sizeof(via));
 }
 
 static void put_mtu(RtnlMessage *message, uint32_t mtu)
