@@ -7,7 +7,7 @@ set -euo pipefail
 
 version=${1:?usage: get-containerd.sh 1.6|1.7|2.x}
 top=$(cd "$(dirname "$0")/../.." && pwd)
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/cloudhv
+cache=${CLOUDHV_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cloudhv}
 # The release that stands for 2.x. A change here is a change of what CI tests.
 release_2x=v2.3.7
 

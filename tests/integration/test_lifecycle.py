@@ -126,8 +126,10 @@ def test_stopped_container_fails_not_its_pod(node, runtime):
         assert pod.ready()
 
 
-def test_sandbox_process_dies(node, runtime):
-    """The pod's server killed: the pod is not ready any more, its containers count as exited, all can be removed."""
+@pytest.mark.only("cloudhv")
+def test_shim_dies(node, runtime):
+    """The pod is not ready any more, its containers count as exited, all can be removed, nothing goes on running
+    (runc's containers do: with version 2 of the protocol containerd cleans up after the sandbox only)."""
     with node.pod(runtime) as pod:
         container = pod.run_container(PATIENT)
         container.wait_for_output(b"up\n")
@@ -135,6 +137,7 @@ def test_sandbox_process_dies(node, runtime):
         proc.kill(pid)
         wait.until("the container to count as exited",
                    lambda: container.status().state in (cri.EXITED, cri.UNKNOWN), 30)
+        wait.until("the pod to be not ready", lambda: not pod.ready(), 30)
 
 
 def test_containerd_restarts_under_a_running_pod(node, runtime):
@@ -159,13 +162,14 @@ def test_containerd_restarts_under_a_running_pod(node, runtime):
         assert container.status().exit_code == 7
 
 
-def test_pod_ends_while_containerd_is_down(node, runtime):
+@pytest.mark.only("cloudhv")
+def test_container_ends_while_containerd_is_down(node, runtime):
+    """Not for runc: it loses the output and, with containerd 2, the exit code, and leaves the cgroup."""
     with node.pod(runtime) as pod:
-        container = pod.run_container(["sh", "-c", "echo up; sleep 1; echo end; exit 4"])
+        container = pod.run_container(["sh", "-c", "echo up; sleep 3; echo end; exit 4"])
         container.wait_for_output(b"up\n")
         node.stop()
-        wait.until("the container's process to end", lambda: not any(
-            "sleep 1; echo end" in proc.cmdline(p) for p in node.processes()), 15)
+        time.sleep(5)
         node.start()
         pod.client = container.client = node.cri
         assert container.wait() == 4

@@ -19,7 +19,12 @@ def test_hundred_thousand_lines(node, runtime):
     with node.pod(runtime) as pod:
         container = pod.run_container(["seq", "1", "100000"])
         assert container.wait(120) == 0
-        assert container.stdout() == b"".join(b"%d\n" % i for i in range(1, 100001))
+        expected = b"".join(b"%d\n" % i for i in range(1, 100001))
+        if runtime == "runc" and container.stdout() != expected and "file already closed" in node.log_tail(200):
+            # containerd 1.6 stops reading when it hears of the exit, whatever is still in the pipe, and
+            # runc's shim reports the exit before the pipe is empty. Ours must not.
+            pytest.skip("containerd 1.6 with runc loses output of a process that ends while it is read")
+        assert container.stdout() == expected
         assert container.stderr() == b""
 
 

@@ -17,8 +17,9 @@ QEMU = {"x86_64": "qemu-system-x86_64", "aarch64": "qemu-system-aarch64"}
 
 
 class Cloudhv:
-    def __init__(self, bin_dir, guest_dir, mode):
+    def __init__(self, bin_dir, guest_dir, mkfs, mode, log_level="info"):
         """`mode` is "daemon" or "daemonless": who boots the VMs."""
+        self.mkfs, self.log_level = mkfs, log_level
         self.bin_dir, self.guest_dir, self.mode = os.path.abspath(bin_dir), os.path.abspath(guest_dir), mode
         self.root = tempfile.mkdtemp(prefix="chvt-", dir="/var/tmp")
         # Each VMM has a uid of its own and must reach its files below.
@@ -37,11 +38,11 @@ class Cloudhv:
 
     @property
     def shim(self):
-        return os.path.join(self.bin_dir, SHIM)
+        return find_program(self.bin_dir, SHIM)
 
     @property
     def daemon_binary(self):
-        return os.path.join(self.bin_dir, DAEMON)
+        return find_program(self.bin_dir, DAEMON)
 
     @property
     def kernel(self):
@@ -58,10 +59,14 @@ class Cloudhv:
         qemu = QEMU[os.uname().machine]
         common = {"kernel_path": self.kernel, "rootfs_path": os.path.join(self.guest_dir, "rootfs.erofs"),
                   "vmm": "qemu", "qemu_binary": f"/usr/bin/{qemu}", "allow_emulation": True,
-                  "state_dir": os.path.join(self.root, "daemon"), "cache_dir": self.cache_dir,
-                  "boot_timeout_secs": 60}
-        files = {"config.json": {**common, "daemon_socket": self.socket if self.mode == "daemon" else ""},
-                 "daemon.json": {**common, "socket_path": self.socket, "pool_size": 0}}
+                  # Under emulation, on few and busy cores, several at once.
+                  "boot_timeout_secs": 90, "operation_timeout_secs": 60, "max_containers_per_vm": 16,
+                  "log_level": self.log_level}
+        files = {"config.json": {**common, "daemon_socket": self.socket if self.mode == "daemon" else "",
+                                 "state_dir": os.path.join(self.root, "shim"), "erofs_cache_dir": self.cache_dir,
+                                 "mkfs_erofs_binary": self.mkfs, "erofs_cache_max_mb": 512, "scratch_size_mb": 256},
+                 "daemon.json": {**common, "socket_path": self.socket, "state_dir": os.path.join(self.root, "daemon"),
+                                 "pool_size": 0}}
         for name, extra in (("config.json", shim), ("daemon.json", daemon)):
             values = {**files[name], **both, **(extra or {})}
             self._write(name, json.dumps({k: v for k, v in values.items() if v is not None}, indent=2))
@@ -144,6 +149,14 @@ class Cloudhv:
         return [pid for pid in proc.of_run(self.root, self.run_id)
                 if os.path.basename(proc.exe(pid)).startswith(("qemu-system", "cloud-hypervisor"))
                 or proc.comm(pid).startswith(("qemu-system", "cloud-hyperviso"))]
+
+
+def find_program(directory, name):
+    """A program in a directory of programs or in a build directory."""
+    for path in (os.path.join(directory, name), *(os.path.join(directory, "src", d, name) for d in ("shim", "daemon"))):
+        if os.path.isfile(path):
+            return path
+    raise RuntimeError(f"there is no {name} in {directory}")
 
 
 def sanitizers():

@@ -1,87 +1,17 @@
 # SPDX-License-Identifier: MIT
 """The test images, assembled when a run starts from Debian's static busybox and our two small C programs."""
 
-import gzip
-import hashlib
-import io
-import json
 import os
-import platform
 import subprocess
+import sys
 import tarfile
 
+HERE = os.path.dirname(os.path.abspath(__file__))
+PROGRAMS = os.path.join(HERE, "..", "programs")
 BUSYBOX = "/bin/busybox"
-ARCH = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
-PROGRAMS = os.path.join(os.path.dirname(__file__), "..", "programs")
 
-
-class Layer:
-    """An image layer: a tar stream in memory. Names are without a leading slash, as in images."""
-
-    def __init__(self):
-        self.buffer = io.BytesIO()
-        self.tar = tarfile.open(fileobj=self.buffer, mode="w", format=tarfile.PAX_FORMAT)
-
-    def entry(self, name, kind, mode, uid=0, gid=0, data=b"", link="", device=None):
-        info = tarfile.TarInfo(name)
-        info.type, info.mode, info.uid, info.gid, info.linkname = kind, mode, uid, gid, link
-        info.size = len(data)
-        if device:
-            info.devmajor, info.devminor = device
-        self.tar.addfile(info, io.BytesIO(data) if data else None)
-        return self
-
-    def directory(self, name, mode=0o755, uid=0, gid=0):
-        return self.entry(name, tarfile.DIRTYPE, mode, uid, gid)
-
-    def file(self, name, data, mode=0o644, uid=0, gid=0):
-        return self.entry(name, tarfile.REGTYPE, mode, uid, gid, data if isinstance(data, bytes) else data.encode())
-
-    def symlink(self, name, target):
-        return self.entry(name, tarfile.SYMTYPE, 0o777, link=target)
-
-    def hardlink(self, name, target):
-        return self.entry(name, tarfile.LNKTYPE, 0o644, link=target)
-
-    def whiteout(self, name):
-        head, _, tail = name.rpartition("/")
-        return self.file(f"{head}/.wh.{tail}" if head else f".wh.{tail}", b"", 0o644)
-
-    def bytes(self):
-        self.tar.close()
-        return self.buffer.getvalue()
-
-
-def write_archive(path, reference, layers, config):
-    """Writes an OCI image layout as one tar. `layers` are tar streams, `config` the runtime part of the image."""
-    blobs = {}
-
-    def blob(data):
-        digest = hashlib.sha256(data).hexdigest()
-        blobs[digest] = data
-        return {"digest": f"sha256:{digest}", "size": len(data)}
-
-    descriptors = []
-    for layer in layers:
-        compressed = gzip.compress(layer, compresslevel=1, mtime=0)
-        descriptors.append({"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", **blob(compressed)})
-    image = {"architecture": ARCH, "os": "linux", "config": config, "rootfs": {
-        "type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}" for layer in layers]}}
-    manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
-                "config": {"mediaType": "application/vnd.oci.image.config.v1+json", **blob(json.dumps(image).encode())},
-                "layers": descriptors}
-    index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [
-        {"mediaType": manifest["mediaType"], **blob(json.dumps(manifest).encode()),
-         "platform": {"architecture": ARCH, "os": "linux"},
-         "annotations": {"io.containerd.image.name": reference, "org.opencontainers.image.ref.name": reference}}]}
-    out = Layer()
-    out.file("oci-layout", '{"imageLayoutVersion":"1.0.0"}')
-    out.file("index.json", json.dumps(index))
-    out.directory("blobs").directory("blobs/sha256")
-    for digest, data in blobs.items():
-        out.file(f"blobs/sha256/{digest}", data)
-    with open(path, "wb") as f:
-        f.write(out.bytes())
+sys.path.insert(0, os.path.join(HERE, "..", "..", "..", "hacks", "lib"))
+from oci_image import Layer, write_archive  # noqa: E402 (found by the path above)
 
 
 def compile_program(name, out_dir):

@@ -11,7 +11,6 @@ import tempfile
 from . import cri, images, network, proc, wait
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "cloudhv")
 PAUSE = "test.invalid/pause:3.9"
 ANNOTATIONS = ["io.cloudhv.*", "io.katacontainers.*"]
 CGROUPS = "/sys/fs/cgroup"
@@ -182,6 +181,14 @@ class Node:
                     self.cri.call(method, request(pod_sandbox_id=pod.id))
                 except cri.CriError as e:
                     errors.append(str(e))
+        # The kubelet's part of the cgroups; what a runtime left below keeps them.
+        for hierarchy in ["."] + os.listdir(CGROUPS):
+            top = os.path.join(CGROUPS, hierarchy) + self.cgroup
+            for name in os.listdir(top) if os.path.isdir(top) else ():
+                try:
+                    os.rmdir(os.path.join(top, name))
+                except OSError:
+                    pass
         return errors
 
     def remove_cgroup(self, path):

@@ -14,7 +14,6 @@ def machine_kinds():
     kinds.add("kvm" if os.access("/dev/kvm", os.R_OK | os.W_OK) else "no-kvm")
     kinds.add("cgroup2" if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else "cgroup1")
     kinds.add("go" if shutil.which("go") else "no-go")
-    kinds.add("root" if os.geteuid() == 0 else "no-root")
     return kinds
 
 

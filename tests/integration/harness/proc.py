@@ -49,8 +49,8 @@ def alive(pid):
 
 
 def of_run(root, run_id):
-    """PIDs of the run: marked environment, or its directory in the arguments, or a descendant of one; this
-    process (and pytest's own helpers) excepted."""
+    """PIDs of the run: marked environment, or its directory in the arguments, or in its cgroup, or a descendant of
+    one; this process excepted."""
     me = os.getpid()
     mark = f"{MARK}={run_id}".encode()
     parents = {pid: ppid(pid) for pid in pids()}
@@ -58,7 +58,8 @@ def of_run(root, run_id):
     for pid in parents:
         if pid == me:
             continue
-        if mark in read(f"/proc/{pid}/environ").split(b"\0") or root in cmdline(pid):
+        if (mark in read(f"/proc/{pid}/environ").split(b"\0") or root in cmdline(pid)
+                or f"/{run_id}/".encode() in read(f"/proc/{pid}/cgroup")):
             found.add(pid)
     grown = True
     while grown:

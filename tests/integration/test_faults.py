@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: MIT
+"""SIGKILL at every step that a program names: afterwards ordinary CRI calls clean up, nothing is left behind, and the
+next pod works. The steps are read from the programs, so that a new one is tested without a change here."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from harness import cloudhv as cloudhv_module
+from harness import cri, leaks, proc, tracepoints, wait
+
+# How long the host may take to be clean after the last CRI call.
+CLEAN_WITHIN = 15
+LONG = ["sh", "-c", "trap 'exit 7' TERM; echo up; while :; do sleep 3600 & wait; done"]
+
+
+def pytest_generate_tests(metafunc):
+    """Points of the programs at hand; the agent's faults end its VM, which has cases of its own."""
+    if "point" not in metafunc.fixturenames:
+        return
+    points = []
+    binaries = metafunc.config.getoption("--bin-dir")
+    for program in (cloudhv_module.SHIM, cloudhv_module.DAEMON):
+        try:
+            path = cloudhv_module.find_program(binaries, program)
+        except RuntimeError:
+            continue
+        points += [(program, name) for name in tracepoints.of(path)]
+    if metafunc.config.getoption("--mode") == "daemonless":
+        points = [p for p in points if p[0] == cloudhv_module.SHIM]
+    metafunc.parametrize("program,point", points, ids=[f"{'shim' if 'shim' in p else 'daemon'}:{n}" for p, n in points])
+
+
+def remove_all(node):
+    """As the kubelet: again and again until nothing is left, or the deadline."""
+    errors = []
+
+    def gone():
+        errors[:] = node.remove_pods()
+        return not node.pods()
+
+    try:
+        wait.until("all pods to be removable", gone, 60, interval=0.5)
+    except wait.Timeout:
+        raise AssertionError("pods can't be removed:\n  " + "\n  ".join(errors)) from None
+
+
+def life(node):
+    """A pod's whole life; which call fails, if any, depends on the fault."""
+    with node.pod("cloudhv") as pod:
+        ended = pod.run_container(["sh", "-c", "echo fine"])
+        assert ended.wait(60) == 0
+        ended.remove()
+        running = pod.run_container(LONG)
+        running.wait_for_output(b"up\n", 60)
+        running.stop(10)
+
+
+@pytest.fixture
+def injectable(cloudhv):
+    if not tracepoints.can_inject(cloudhv.shim):
+        pytest.skip("programs built without fault injection")
+
+
+def with_fault(cloudhv, program, point, action):
+    environment = {"CLOUDHV_FAULT_POINT": point, "CLOUDHV_FAULT_ACTION": action}
+    if program == cloudhv_module.SHIM:
+        cloudhv.use_shim(environment)
+    else:
+        cloudhv.restart_daemon(environment=environment)
+
+
+def without_fault(cloudhv, program):
+    if program == cloudhv_module.SHIM:
+        cloudhv.use_shim()
+    else:
+        cloudhv.restart_daemon()
+
+
+@pytest.mark.only("cloudhv")
+def test_killed_at(node, runtime, cloudhv, injectable, program, point):
+    before = leaks.snapshot(node)
+    with_fault(cloudhv, program, point, "kill")
+    try:
+        life(node)
+    except (cri.CriError, AssertionError):
+        pass
+    finally:
+        without_fault(cloudhv, program)
+    remove_all(node)
+    leaks.check(node, before, CLEAN_WITHIN)
+    with node.pod(runtime) as pod:
+        assert pod.sh("echo next") == "next\n"
+
+
+@pytest.mark.only("cloudhv")
+def test_vmm_killed_at(node, runtime, cloudhv, injectable, program, point):
+    """The VMM dies while the program is at that point. A point before the VMM exists, or one that a pod's life does
+    not come to, has nothing to kill."""
+    before = leaks.snapshot(node)
+    with_fault(cloudhv, program, point, "stop")
+    stopped = []
+
+    def watch():
+        def loop():
+            seen = set()
+            while not done.is_set():
+                for pid in node.processes() | ({cloudhv.daemon_pid} if cloudhv.daemon_pid else set()):
+                    stat = proc.read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+                    if stat and stat[0] == b"T" and pid not in seen:
+                        if program[:15] != proc.comm(pid):
+                            continue
+                        for vmm in cloudhv.vmms():
+                            os.kill(vmm, signal.SIGKILL)
+                            stopped.append(vmm)
+                        os.kill(pid, signal.SIGCONT)
+                done.wait(0.05)
+        done = threading.Event()
+        thread = threading.Thread(target=loop, daemon=True)
+        thread.start()
+        return done, thread
+
+    done, thread = watch()
+    try:
+        life(node)
+    except (cri.CriError, AssertionError):
+        pass
+    finally:
+        done.set()
+        thread.join()
+        for pid in node.processes():
+            if proc.read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[:1] == [b"T"]:
+                os.kill(pid, signal.SIGCONT)
+        without_fault(cloudhv, program)
+    remove_all(node)
+    leaks.check(node, before, CLEAN_WITHIN)
