@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Service Control: the VM itself. */
+
+#include <errno.h>
+
+#include "agent/service.h"
+#include "base/log.h"
+#include "base/trace.h"
+
+static void handle_identity(TtrpcCall *call, const ProtobufCMessage *request, void *userdata)
+{
+    const Cloudhv__Agent__V1__IdentityRequest *q = (const Cloudhv__Agent__V1__IdentityRequest *)request;
+    Cloudhv__Agent__V1__IdentityResponse response = CLOUDHV__AGENT__V1__IDENTITY_RESPONSE__INIT;
+    _cleanup_error_ Error e = ERROR_INIT;
+    AgentContext *context = userdata;
+    IdentityFacts facts;
+    int r;
+
+    r = identity_take(context->identity, q, &facts, &e);
+    if (r < 0) {
+        log_error("no identity: %s", error_message(&e));
+        service_fail(call, r, error_message(&e));
+        return;
+    }
+    TRACE("agent.identity.taken");
+    response.boot_id = facts.boot_id;
+    response.memory_total = facts.memory_total;
+    response.vcpus_online = facts.vcpus_online;
+    ttrpc_call_reply(call, &response.base);
+}
+
+static void handle_set_clock(TtrpcCall *call, const ProtobufCMessage *request, void *userdata)
+{
+    const Cloudhv__Agent__V1__SetClockRequest *q = (const Cloudhv__Agent__V1__SetClockRequest *)request;
+    Cloudhv__Agent__V1__Empty response = CLOUDHV__AGENT__V1__EMPTY__INIT;
+    _cleanup_error_ Error e = ERROR_INIT;
+    int r;
+
+    if (service_refuse(call, userdata))
+        return;
+    r = identity_set_clock(q->realtime_nsec, &e);
+    if (r < 0)
+        service_fail(call, r, error_message(&e));
+    else
+        ttrpc_call_reply(call, &response.base);
+}
+
+static void handle_shutdown(TtrpcCall *call, const ProtobufCMessage *request, void *userdata)
+{
+    const Cloudhv__Agent__V1__ShutdownRequest *q = (const Cloudhv__Agent__V1__ShutdownRequest *)request;
+    Cloudhv__Agent__V1__Empty response = CLOUDHV__AGENT__V1__EMPTY__INIT;
+    AgentContext *context = userdata;
+    bool restart = q->reboot;
+
+    if (service_refuse(call, context))
+        return;
+    ttrpc_call_reply(call, &response.base);
+    context->shut_down(restart, context->userdata);
+}
+
+int service_add_control(TtrpcServer *server, AgentContext *context)
+{
+    static const ServiceMethod methods[] = {
+        {"Hello", service_hello},
+        {"Identity", handle_identity},
+        {"SetClock", handle_set_clock},
+        {"Shutdown", handle_shutdown},
+    };
+    static TtrpcHandler handlers[AGENT_METHODS_MAX];
+    const ProtobufCServiceDescriptor *descriptor = &cloudhv__agent__v1__control__descriptor;
+    int r;
+
+    r = service_fill(descriptor, methods, ELEMENTSOF(methods), handlers);
+    return r < 0 ? r : ttrpc_server_add_service(server, NULL, descriptor, handlers, context);
+}
