@@ -179,7 +179,7 @@ int main(int argc, char **argv)
         return EXIT_FAILURE;
     }
     log_setup(STDERR_FILENO, LOG_INFO, getenv("JOURNAL_STREAM") != NULL, NULL);
-    umask(0077);
+    umask(0022);
     /* Nobody may read our memory, in which identities of VMs pass. */
     (void)prctl(PR_SET_DUMPABLE, 0);
     raise_descriptor_limit();

@@ -7,7 +7,7 @@
  *
  * On disk, below `state_dir` (root only):
  *   sandboxes/KEY.json  what is known of a sandbox, written before each side effect
- *   vm/KEY/             the VMM's own directory: sockets, console; belongs to the VM's uid
+ *   vm/KEY/             the VM's directory: sockets and console, which the VMM gets as descriptors
  *   uids/N/             the uid N is taken
  * KEY is 16 hexadecimal digits from namespace and sandbox id, since socket paths are limited to 107 bytes. */
 
@@ -39,6 +39,9 @@ typedef struct SandboxSettings {
     uint64_t boot_timeout_usec;
     uint64_t operation_timeout_usec;
     unsigned max_containers; /* per VM */
+    /* Of several owners that share a state_dir (shims without a daemon), each has one sandbox: only that one
+     * is taken over or cleaned up. NULL: all of them are ours. Borrowed. */
+    const char *only_namespace, *only_sandbox_id;
 } SandboxSettings;
 
 /* Takes the settings from the configuration and finds out whether KVM works (in a child process, for at most

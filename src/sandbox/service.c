@@ -254,6 +254,18 @@ static void adopt_one(SandboxService *service, const char *key)
         service_log(entry, LOG_WARNING, "%s", error_message(&e));
 }
 
+/* Takes over the sandbox that is the only one we own, if it is there. */
+static void adopt_only(SandboxService *service)
+{
+    _cleanup_free_ char *file = NULL;
+    char key[SANDBOX_KEY_SIZE];
+
+    sandbox_key(service->settings->only_namespace, service->settings->only_sandbox_id, key);
+    file = state_file_path(service->settings->state_dir, key);
+    if (file && access(file, F_OK) >= 0)
+        adopt_one(service, key);
+}
+
 static int adopt_all(SandboxService *service, Error *e)
 {
     _cleanup_free_ char *path = fs_join(service->settings->state_dir, "sandboxes");
@@ -261,6 +273,7 @@ static int adopt_all(SandboxService *service, Error *e)
     _cleanup_free_ uid_t *used = NULL;
     struct dirent *de;
     size_t n = 0;
+    int r;
 
     if (!dir)
         return error_set_errno(e, path ? -errno : -ENOMEM, "cannot read the states of sandboxes in %s",
@@ -279,15 +292,13 @@ static int adopt_all(SandboxService *service, Error *e)
         key[SANDBOX_KEY_SIZE - 1] = 0;
         adopt_one(service, key);
     }
-    for (Entry *entry = service->entries; entry; entry = entry->next)
-        n++;
-    used = calloc(n + 1, sizeof(*used));
+    used = calloc(sandbox_service_count(service) + 1, sizeof(*used));
     if (!used)
         return error_set_errno(e, -ENOMEM, "cannot take over sandboxes");
-    n = 0;
     for (Entry *entry = service->entries; entry; entry = entry->next)
         used[n++] = sandbox_get_state(entry->sandbox)->uid;
-    return state_reclaim_uids(service->settings->state_dir, used, n);
+    r = state_reclaim_uids(service->settings->state_dir, used, n);
+    return r < 0 ? error_set_errno(e, r, "cannot give back the uids of VMs that are gone") : 0;
 }
 
 /* --------------------------------------------------------------------------------------- object */
@@ -305,7 +316,10 @@ int sandbox_service_new(Loop *loop, const SandboxSettings *settings, SandboxLogF
     if (!service)
         return error_set_errno(e, -ENOMEM, "cannot make the sandbox service");
     *service = (SandboxService){.loop = loop, .settings = settings, .log = log, .log_userdata = userdata};
-    r = adopt_all(service, e);
+    if (settings->only_sandbox_id)
+        adopt_only(service);
+    else
+        r = adopt_all(service, e);
     if (r < 0) {
         sandbox_service_free(service);
         return r;

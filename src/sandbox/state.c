@@ -59,7 +59,7 @@ int state_prepare_directory(const char *state_dir, Error *e)
         mode_t mode;
     } below[] = {
         {"sandboxes", 0700},
-        {"vm", 0711}, /* each VMM finds its own directory in it, and cannot list it */
+        {"vm", 0700},
         {"uids", 0700},
     };
     int r = fs_mkdir_p(state_dir, 0711);

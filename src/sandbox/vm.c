@@ -384,8 +384,6 @@ static int make_directory(Sandbox *s, Error *e)
     r = fs_remove_tree(s->directory);
     if (r >= 0 && mkdir(s->directory, 0700) < 0)
         r = -errno;
-    if (r >= 0 && chown(s->directory, s->state.uid, s->settings->gid) < 0)
-        r = -errno;
     return r < 0 ? error_set_errno(e, r, "cannot make the VM's directory %s", s->directory) : 0;
 }
 
