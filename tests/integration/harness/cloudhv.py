@@ -31,8 +31,10 @@ class Cloudhv:
         self.socket = os.path.join(self.root, "daemon.sock")
         self.daemon_log = os.path.join(self.root, "daemon.log")
         self.daemon = None
-        for directory in (self.config_dir, self.shim_dir):
+        self.sanitizer_dir = os.path.join(self.root, "sanitizer")
+        for directory in (self.config_dir, self.shim_dir, self.sanitizer_dir):
             os.makedirs(directory)
+        os.chmod(self.sanitizer_dir, 0o1777)
         self.use_shim()
         self.write_config()
 
@@ -49,7 +51,20 @@ class Cloudhv:
         return os.path.join(self.guest_dir, "vmlinux")
 
     def environment(self):
-        return {"CLOUDHV_CONFIG_DIR": self.config_dir, **sanitizers()}
+        # A sanitizer's report ends the program; it is kept in a file, since a shim has no stderr to speak of.
+        common = f"log_path={self.sanitizer_dir}/report:exitcode=99"
+        return {"CLOUDHV_CONFIG_DIR": self.config_dir, "ASAN_OPTIONS": f"{common}:detect_leaks=1",
+                "UBSAN_OPTIONS": f"{common}:halt_on_error=1:print_stacktrace=1"}
+
+    def sanitizer_reports(self):
+        """The text of each report, most telling lines only."""
+        reports = set()
+        for name in os.listdir(self.sanitizer_dir):
+            text = proc.read(os.path.join(self.sanitizer_dir, name)).decode(errors="replace")
+            lines = [line.strip() for line in text.splitlines()
+                     if "ERROR" in line or "runtime error" in line or line.strip().startswith("#")]
+            reports.add(f"{name}: " + " | ".join(lines[:8]))
+        return reports
 
     # configuration
 
@@ -157,8 +172,3 @@ def find_program(directory, name):
         if os.path.isfile(path):
             return path
     raise RuntimeError(f"there is no {name} in {directory}")
-
-
-def sanitizers():
-    """A sanitizer's report ends the program and goes where the programs' messages go."""
-    return {"ASAN_OPTIONS": "abort_on_error=1:detect_leaks=1", "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"}

@@ -13,7 +13,7 @@ import stat
 from . import proc, wait
 
 # Grows by design and has a test of its own: containerd's content and metadata, images and layers, logs.
-NOT_STATE = ("root", "logs", "images", "cni", "containerd.log", "daemon.log", "cache")
+NOT_STATE = ("sanitizer", "root", "logs", "images", "cni", "containerd.log", "daemon.log", "cache")
 DEFAULT_DIRECTORIES = ("/run/cloudhv", "/var/lib/cloudhv")
 SHIM_SOCKETS = "/run/containerd/s"
 
@@ -121,23 +121,31 @@ def snapshot(node):
         "containerd's descriptors": _descriptors(node.process.pid, everything=False),
         "daemon's descriptors": _descriptors(daemon, everything=True),
     }
+    if node.cloudhv:
+        state["sanitizer reports"] = node.cloudhv.sanitizer_reports()
+        state["daemon"] = {"running"} if daemon or node.cloudhv.mode != "daemon" else {"ended"}
     for top in DEFAULT_DIRECTORIES:
         state[top] = _tree(top)
     # A FIFO or socket that vanished between two looks is not a file any more; a regular log may stay.
-    state["files"] = {p for p in state["files"] if not _is_containerd_own(node, p)}
+    state["files"] = {p for p in state["files"] if not _is_lasting(node, p)}
     return state
 
 
-def _is_containerd_own(node, path):
-    """Files that containerd itself creates once and keeps, whichever runtime runs."""
+def _is_lasting(node, path):
+    """Made once and kept, whichever runtime runs."""
     relative = os.path.relpath(path, node.root)
     try:
         kind = os.lstat(path).st_mode
     except OSError:
         return True
-    if relative.startswith("ipam/"):
+    if relative.split("/")[0] == "ipam":
         return True
-    return stat.S_ISDIR(kind) and relative.count("/") <= 2
+    if not stat.S_ISDIR(kind):
+        return False
+    if relative.startswith("state/"):
+        return relative.count("/") <= 2
+    # What a program makes for all pods to come, and is empty between them.
+    return relative.count("/") <= 1 and not os.listdir(path)
 
 
 def difference(before, after):
