@@ -36,10 +36,10 @@ extra=("$@")
 run() {
     local label=$1 ret arguments=()
     shift
-    [ -z "$results" ] || arguments+=(--results "$results" --label "$label ")
+    [ -z "$results" ] || arguments+=(--results="$results" --label="$label ")
     say "$label"
-    (cd "$top/tests/integration" && exec /usr/bin/python3 -m pytest -q --tb=short --bin-dir "$build" \
-        --guest-dir "$guest" --mkfs "$tools/mkfs.erofs" "${arguments[@]}" "$@" "${extra[@]}")
+    (cd "$top/tests/integration" && exec /usr/bin/python3 -m pytest -q --tb=short --bin-dir="$build" \
+        --guest-dir="$guest" --mkfs="$tools/mkfs.erofs" "${arguments[@]}" "$@" "${extra[@]}")
     ret=$?
     # 5 says that no case was selected, which an argument of the caller may bring about.
     [ "$ret" = 0 ] || [ "$ret" = 5 ] || status=1

@@ -3,43 +3,14 @@
 
 import os
 import re
-import subprocess
-import types
 import uuid
 
 import grpc
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from . import wait
-
-
-def _load():
-    """Compiles cri.proto by protoc-c, which the build needs anyway. Returns its messages and enum values as attributes of one object, and
-    {method: (path, request class, response class)}."""
-    top = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
-    compiled = subprocess.run(["protoc-c", f"--proto_path={top}", "--descriptor_set_out=/dev/stdout", "cri.proto"],
-                              check=True, capture_output=True).stdout
-    files = descriptor_pb2.FileDescriptorSet.FromString(compiled)
-    # A pool of our own: other users of the package runtime.v1 in this process can't be in the way.
-    pool = descriptor_pool.DescriptorPool()
-    for file in files.file:
-        pool.Add(file)
-    factory = message_factory.MessageFactory(pool)
-    names, methods = types.SimpleNamespace(), {}
-    description = pool.FindFileByName("cri.proto")
-    for name, message in description.message_types_by_name.items():
-        setattr(names, name, factory.GetPrototype(message))
-    for enum in description.enum_types_by_name.values():
-        for value in enum.values:
-            setattr(names, value.name, value.number)
-    for service in description.services_by_name.values():
-        for method in service.methods:
-            methods[method.name] = (f"/{service.full_name}/{method.name}",
-                                    factory.GetPrototype(method.input_type), factory.GetPrototype(method.output_type))
-    return names, methods
+from . import protobuf, wait
 
 
-pb, _methods = _load()
+pb, _methods = protobuf.load(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."), "cri.proto")
 
 CREATED, RUNNING, EXITED, UNKNOWN = 0, 1, 2, 3
 READY = 0

@@ -94,6 +94,9 @@ def _descriptors(pid, everything):
             target = os.readlink(f"/proc/{pid}/fd/{fd}")
         except OSError:
             continue
+        if target == "anon_inode:[timerfd]":
+            # sd-event makes one for each clock when it is first needed.
+            continue
         kind = re.sub(r"\[?[0-9a-f]{5,}\]?", "*", target)
         if everything or "/fifo" in target or "(deleted)" in target or "/ns/" in target or "pidfd" in target:
             count[kind] = count.get(kind, 0) + 1
