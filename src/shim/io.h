@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Standard streams of one process, between containerd's FIFOs and the agent.
+ *
+ * Output is pulled: a piece is asked for, written to the FIFO, and only then the next one, so that a slow reader
+ * holds back its own process and nothing else. The shim holds both ends of the FIFOs: when containerd is restarted
+ * nothing breaks and what lies in a FIFO stays there. When the process has ended, a FIFO is closed (which is the
+ * end of file that the reader waits for) as soon as it has been read empty, or at the latest by stdio_free().
+ *
+ * Input is pushed. It ends when containerd said so (CloseIO) and all who had the FIFO open closed it. */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/loop.h"
+#include "ttrpc/ttrpc.h"
+
+typedef struct Stdio Stdio;
+
+/* Paths as containerd gives them, "" for none: a FIFO, a file, or "file:///path". */
+typedef struct StdioSpec {
+    const char *id;
+    const char *exec_id;
+    const char *stdin_path;
+    const char *stdout_path;
+    const char *stderr_path;
+} StdioSpec;
+
+/* Called once, from the loop, when all output has been pulled to its end and handed over. */
+typedef void (*StdioDrainedFn)(void *userdata);
+
+/* Opens the FIFOs. -EOPNOTSUPP for a kind of log URI that is not served. */
+int stdio_new(Loop *loop, const StdioSpec *spec, StdioDrainedFn drained, void *userdata, Stdio **ret, Error *e);
+Stdio *stdio_free(Stdio *stdio);
+DEFINE_CLEANUP_FUNC(Stdio *, stdio_free)
+
+/* Starts to move data, once the agent knows the process. */
+int stdio_start(Stdio *stdio, TtrpcClient *agent);
+
+/* Tells that the process has ended: from now on a reader that takes nothing for a while, or a stream that does not
+ * end, is given up, so that the exit can be reported. */
+void stdio_process_ended(Stdio *stdio);
+
+/* Containerd's side is done with the input. */
+void stdio_close_stdin(Stdio *stdio);
+
+/* The agent is gone: ends all calls to it and counts what is there as drained. */
+void stdio_abandon(Stdio *stdio);
