@@ -104,7 +104,7 @@ static int daemon_start(Daemon *d, const char *file, Error *e)
     if (d->settings.no_vmm_reason)
         log_error("%s", d->settings.no_vmm_reason);
     else if (d->settings.emulate)
-        log_warning("VMs are emulated, which is slow and no security boundary: KVM is not usable (%s)",
+        log_warning("VMs are emulated, which is slow and no security boundary: %s",
                     d->settings.no_kvm_reason);
     r = loop_new(&d->loop);
     if (r < 0)

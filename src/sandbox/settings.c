@@ -24,7 +24,7 @@ static int check_kvm(SandboxSettings *settings, const VmmConfig *config, Error *
         return 0;
     }
     settings->no_vmm_reason =
-        string_printf("no VM can be run: KVM is not usable (%s), and %s", settings->no_kvm_reason,
+        string_printf("no VM can be run: %s, and %s", settings->no_kvm_reason,
                       strcmp(config->vmm, "qemu") == 0
                           ? "emulation is not allowed (\"allow_emulation\" in the configuration)"
                           : "this VMM cannot emulate");
