@@ -121,6 +121,14 @@ static int add_rule(json_t *out, bool allow, const Device *device, const char *a
     return r;
 }
 
+/* Whether every container may use a device anyway. */
+static bool is_granted(const Device *device)
+{
+    ssize_t known = find_known(device);
+
+    return known >= 0 ? known_devices[known].standard : device->type == 'c' && device->major == PTS_MAJOR;
+}
+
 static int copy_rule(json_t *out, json_t *rule, bool privileged, Error *e)
 {
     const char *where = "linux.resources.devices";
@@ -142,10 +150,10 @@ static int copy_rule(json_t *out, json_t *rule, bool privileged, Error *e)
         return error_set(e, -EOPNOTSUPP,
                          "%s: the node's %s device %lli:%lli cannot be given to a container in a VM", where,
                          type_name(device.type), (long long)device.major, (long long)device.minor);
+    if (device.type == 'p' || (allow && !privileged && is_granted(&device)))
+        return 0;
     if (device.type == 'u')
         device.type = 'c';
-    if (device.type == 'p')
-        return 0;
     return add_rule(out, allow, &device, access, e);
 }
 
