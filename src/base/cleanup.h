@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define _cleanup_(f) __attribute__((cleanup(f)))
+/* "unused": clang warns about a variable that is only there for its cleanup. */
+#define _cleanup_(f) __attribute__((cleanup(f), unused))
 #define _printf_(a, b) __attribute__((format(printf, a, b)))
 #define _const_ __attribute__((const))
 #define _unused_ __attribute__((unused))
