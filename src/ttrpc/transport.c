@@ -531,8 +531,15 @@ static ssize_t read_some(Transport *t, uint8_t *buffer, size_t size, int *fds, s
 
 static void read_ended(Transport *t, ssize_t n)
 {
+    /* The kernel hands out a new client's bytes before it learns, from another queue, that the host's side is
+     * open again: until then reads end and writes wait. An answer to that client's reset that waits tells. */
+    if (is_port(t) && n == 0 && t->first && t->first->control)
+        return;
     if (is_port(t)) {
-        ttrpc_link_stop(t->link);
+        if (n < 0)
+            ttrpc_link_stop(t->link);
+        else
+            ttrpc_link_end(t->link);
         t->unplugged = n < 0;
     }
     if (n == 0 && t->greeting)
