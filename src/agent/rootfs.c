@@ -81,12 +81,17 @@ static int copy_root_attributes(const char *image, const char *upper, Error *e)
 
 static int mount_overlay(const RootfsSpec *spec, const char *scratch, Error *e)
 {
-    _cleanup_free_ char *target = NULL, *image = NULL, *upper = NULL, *work = NULL;
+    _cleanup_free_ char *target = NULL, *image = NULL, *upper = NULL, *work = NULL, *old_work = NULL;
     int r;
 
     image = fs_join(spec->directory, "image");
-    if (!image)
+    old_work = fs_join(scratch, "work");
+    if (!image || !old_work)
         return error_set(e, -ENOMEM, "out of memory");
+    /* A volatile overlay leaves a mark that forbids to mount it again, which a repeated creation has to. */
+    r = fs_remove_tree(old_work);
+    if (r < 0)
+        return error_set_errno(e, r, "cannot empty the overlay's work directory");
     r = make_directory(spec->directory, "rootfs", &target, e);
     if (r >= 0)
         r = make_directory(scratch, "upper", &upper, e);
