@@ -470,6 +470,8 @@ static int run_line(Session *s, char *line)
             uint64_t begin = loop_now();
             int r = commands[i].run(s, words, n);
 
+            for (char *p = s->text; (p = strchr(p, '\n'));)
+                *p = ' ';
             if (r < 0)
                 printf("error -1 %s\n", strerrordesc_np(-r));
             else if (s->code != TTRPC_OK)
