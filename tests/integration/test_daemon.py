@@ -1,73 +1,33 @@
 # SPDX-License-Identifier: MIT
 """The daemon's own protocol, without containerd: idempotent calls, callers that vanish, frames that are no frames."""
 
-import fcntl
 import os
 import random
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import sys
+import threading
 
 import pytest
 
-from harness import proc, ttrpc, wait
+from harness import daemon, leaks, proc, tracepoints, ttrpc, wait
 
 pytestmark = pytest.mark.only("cloudhv")
-PROTO = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "src", "proto")
-SERVICE = "cloudhv.daemon.v1.Sandboxes"
-MAC = bytes([2, 0, 0, 1, 2, 3])
 
 
 @pytest.fixture
 def sandboxes(cloudhv):
     if cloudhv.mode != "daemon":
         pytest.skip("no daemon in this mode")
-    with ttrpc.Connection(cloudhv.socket) as connection:
-        service = ttrpc.Service(connection, PROTO, "daemon.proto")
-        service.call("Hello", protocol=1, peer="test")
+    with daemon.connect(cloudhv) as service:
         yield service
-
-
-def start_time(pid):
-    return int(proc.read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[19])
-
-
-class Caller:
-    """A process that stands for a shim, with a bundle and a TAP."""
-
-    def __init__(self, cloudhv):
-        self.cloudhv = cloudhv
-        self.process = subprocess.Popen(["sleep", "3600"], env={})
-        self.bundle = os.path.join(cloudhv.root, "etc", f"bundle-{self.process.pid}")
-        os.makedirs(self.bundle)
-
-    def acquire(self, sandboxes, name):
-        """TUNSETIFF with IFF_TAP | IFF_NO_PI | IFF_VNET_HDR; the interface goes with its last descriptor."""
-        tap = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
-        try:
-            fcntl.ioctl(tap, 0x400454CA, struct.pack("16sH22x", b"chvtap%d", 0x0002 | 0x1000 | 0x4000))
-            return sandboxes.call(
-                "AcquireSandbox", fds=[tap], namespace="test", sandbox_id=name, bundle=self.bundle,
-                shim_pid=self.process.pid, shim_start_time=start_time(self.process.pid), hostname="host",
-                nics=[{"mac": MAC, "tap": "chvtap"}])
-        finally:
-            os.close(tap)
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-
-    def close(self):
-        self.kill()
-        shutil.rmtree(self.bundle, ignore_errors=True)
 
 
 @pytest.fixture
 def caller(cloudhv):
-    caller = Caller(cloudhv)
+    caller = daemon.Caller(cloudhv)
     yield caller
     caller.close()
 
@@ -109,7 +69,6 @@ def test_vmm_dies(node, runtime, sandboxes, caller):
 
 def test_daemon_killed_while_it_boots(node, runtime, cloudhv, sandboxes, caller):
     """The next daemon finds what the first one began, and a repeated call succeeds."""
-    import threading
     failed = []
 
     def acquire():
@@ -123,8 +82,7 @@ def test_daemon_killed_while_it_boots(node, runtime, cloudhv, sandboxes, caller)
     cloudhv.restart_daemon(signal.SIGKILL)
     thread.join(30)
     assert failed
-    with ttrpc.Connection(cloudhv.socket) as connection:
-        service = ttrpc.Service(connection, PROTO, "daemon.proto")
+    with daemon.connect(cloudhv) as service:
         assert proc.alive(caller.acquire(service, "twice").vmm_pid)
         service.call("ReleaseSandbox", namespace="test", sandbox_id="twice")
     assert not cloudhv.vmms()
@@ -134,7 +92,7 @@ def test_daemon_killed_while_it_boots(node, runtime, cloudhv, sandboxes, caller)
     {"namespace": "../..", "sandbox_id": "x"}, {"namespace": "test", "sandbox_id": "a/b"},
     {"namespace": "test", "sandbox_id": ""}, {"namespace": "test", "sandbox_id": "n" * 1000},
     {"namespace": "test", "sandbox_id": "x", "nics": [{"mac": b"short", "tap": "t"}]},
-    {"namespace": "test", "sandbox_id": "x", "nics": [{"mac": MAC, "tap": "t"}]},
+    {"namespace": "test", "sandbox_id": "x", "nics": [{"mac": daemon.MAC, "tap": "t"}]},
 ])
 def test_bad_arguments(node, runtime, sandboxes, fields):
     """The last has a NIC without a descriptor."""
@@ -144,7 +102,7 @@ def test_bad_arguments(node, runtime, sandboxes, fields):
 
 
 def test_what_is_not_served(node, runtime, sandboxes):
-    for service, method, name in ((SERVICE, "Levitate", "Levitate"), ("no.such.Service", "Hello", "no.such.Service")):
+    for service, method, name in ((daemon.SERVICE, "Levitate", "Levitate"), ("no.such.Service", "Hello", "no.such.Service")):
         with pytest.raises(ttrpc.Refused) as error:
             sandboxes.connection.raw_call(service, method)
         assert error.value.code == ttrpc.UNIMPLEMENTED and name in error.value.text
@@ -184,7 +142,7 @@ def test_broken_frames(node, runtime, cloudhv, sandboxes):
 def test_oversized_message(node, runtime, sandboxes):
     """Drained and answered; the connection goes on."""
     with pytest.raises(ttrpc.Refused) as error:
-        sandboxes.connection.raw_call(SERVICE, "Status", b"\0" * ((4 << 20) + 1))
+        sandboxes.connection.raw_call(daemon.SERVICE, "Status", b"\0" * ((4 << 20) + 1))
     assert error.value.code == ttrpc.RESOURCE_EXHAUSTED
     assert sandboxes.call("Status").daemon_version
 
@@ -198,3 +156,66 @@ def test_surplus_descriptors(node, runtime, cloudhv, sandboxes):
     finally:
         os.close(null)
     assert len(os.listdir(f"/proc/{cloudhv.daemon_pid}/fd")) <= before
+
+
+def pytest_generate_tests(metafunc):
+    if "point" in metafunc.fixturenames:
+        config = metafunc.config
+        metafunc.parametrize("point", tracepoints.of_program(config.getoption("--bin-dir"), "daemon"))
+
+
+def whole_life(cloudhv, caller, disk):
+    """Every call of a VM's life."""
+    container = {"namespace": "test", "sandbox_id": "fault", "container_id": "c"}
+    with daemon.connect(cloudhv) as service:
+        caller.acquire(service, "fault")
+        service.call("AddContainer", disks=[{"serial": "i0", "path": disk, "read_only": True}], **container)
+        service.call("RemoveContainer", **container)
+        service.call("ReleaseSandbox", namespace="test", sandbox_id="fault")
+
+
+@pytest.fixture
+def disk(cloudhv):
+    path = os.path.join(cloudhv.root, "etc", "disk")
+    with open(path, "wb") as f:
+        f.truncate(1 << 20)
+    yield path
+    os.unlink(path)
+
+
+def test_whole_life(node, runtime, cloudhv, sandboxes, caller, disk):
+    whole_life(cloudhv, caller, disk)
+    assert not cloudhv.vmms()
+
+
+def test_killed_at(node, runtime, cloudhv, caller, disk, point):
+    """SIGKILL at each step that the daemon names: the next daemon finds its way, and nothing is left."""
+    if cloudhv.mode != "daemon":
+        pytest.skip("no daemon in this mode")
+    if not tracepoints.can_inject(cloudhv.daemon_binary):
+        pytest.skip("programs built without fault injection")
+    cloudhv.restart_daemon()
+    before = leaks.snapshot(node)
+    environment = {"CLOUDHV_FAULT_POINT": point, "CLOUDHV_FAULT_ACTION": "kill"}
+
+    def until_it_ends(what):
+        """Did the daemon end in the course of `what`?"""
+        try:
+            what()
+            return cloudhv.daemon.poll() is not None
+        except (OSError, EOFError, ttrpc.Refused, RuntimeError):
+            wait.until("the daemon to end", lambda: cloudhv.daemon.poll() is not None, 10)
+            return True
+
+    def recovery():
+        with daemon.connect(cloudhv) as service:
+            caller.acquire(service, "fault")
+        cloudhv.restart_daemon(signal.SIGKILL, environment=environment)
+
+    if not until_it_ends(lambda: cloudhv.restart_daemon(environment=environment)) and \
+            not until_it_ends(lambda: whole_life(cloudhv, caller, disk)):
+        # A point of recovery needs something to recover.
+        until_it_ends(recovery)
+    cloudhv.restart_daemon()
+    whole_life(cloudhv, caller, disk)
+    leaks.check(node, before, 15)

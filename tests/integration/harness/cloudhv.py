@@ -134,9 +134,9 @@ class Cloudhv:
             self.daemon = subprocess.Popen([self.daemon_binary], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                            env=env, start_new_session=True)
         if check:
-            wait.until(f"the daemon to listen on {self.socket}", self._listening, 30)
+            wait.until(f"the daemon to listen on {self.socket}", self.listening, 30)
 
-    def _listening(self):
+    def listening(self):
         if self.daemon.poll() is not None:
             raise RuntimeError(f"{DAEMON} ended with {self.daemon.returncode}:\n{self.daemon_tail()}")
         with socket.socket(socket.AF_UNIX) as s:

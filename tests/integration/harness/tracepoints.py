@@ -4,6 +4,8 @@
 import subprocess
 import tempfile
 
+from . import cloudhv
+
 
 def of(binary):
     """Names of the trace points of a program, sorted; empty where it has none."""
@@ -15,6 +17,16 @@ def of(binary):
             raise RuntimeError(f"objcopy: {done.stderr}")
         data = out.read()
     return sorted({name.decode() for name in data.split(b"\0") if name})
+
+
+def of_program(bin_dir, which):
+    """Those of the shim ("shim") or the daemon ("daemon") that are named after it: the shim holds the daemon's code
+    too. Empty where there is no such program."""
+    try:
+        path = cloudhv.find_program(bin_dir, {"shim": cloudhv.SHIM, "daemon": cloudhv.DAEMON}[which])
+        return [name for name in of(path) if name.startswith(f"{which}.")]
+    except RuntimeError:
+        return []
 
 
 def can_inject(binary):
