@@ -8,8 +8,8 @@
  * On disk, below `state_dir` (root only):
  *   sandboxes/KEY.json  what is known of a sandbox, written before each side effect
  *   vm/KEY/             the VM's directory: sockets and console, which the VMM gets as descriptors
- *   uids/N/             the uid N is taken
- * KEY is 16 hexadecimal digits from namespace and sandbox id, since socket paths are limited to 107 bytes. */
+ * The uids of VMMs are registered in /run/cloudhv/uids (uid.h). KEY is 16 hexadecimal digits from namespace
+ * and sandbox id, since socket paths are limited to 107 bytes. */
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -9,6 +9,7 @@
 #include "base/fd.h"
 #include "base/fs.h"
 #include "base/trace.h"
+#include "sandbox/uid.h"
 
 static void entry_free(Entry *entry)
 {
@@ -213,12 +214,14 @@ static void remove_leftover(SandboxService *service, const char *key, uid_t uid)
     _cleanup_free_ char *directory = state_vm_directory(service->settings->state_dir, key);
     _cleanup_free_ char *file = state_file_path(service->settings->state_dir, key);
 
-    if (uid != 0)
-        (void)state_kill_uid(uid, 5 * USEC_PER_SEC);
-    if (directory)
-        (void)fs_remove_tree(directory);
-    if (file)
-        (void)unlink(file);
+    if (!directory || !file)
+        return;
+    if (uid != 0) {
+        (void)uid_kill(uid, file, 5 * USEC_PER_SEC);
+        uid_give(uid, file);
+    }
+    (void)fs_remove_tree(directory);
+    (void)unlink(file);
 }
 
 static void adopt_one(SandboxService *service, const char *key)
@@ -270,9 +273,7 @@ static int adopt_all(SandboxService *service, Error *e)
 {
     _cleanup_free_ char *path = fs_join(service->settings->state_dir, "sandboxes");
     _cleanup_closedir_ DIR *dir = path ? opendir(path) : NULL;
-    _cleanup_free_ uid_t *used = NULL;
     struct dirent *de;
-    size_t n = 0;
     int r;
 
     if (!dir)
@@ -292,12 +293,7 @@ static int adopt_all(SandboxService *service, Error *e)
         key[SANDBOX_KEY_SIZE - 1] = 0;
         adopt_one(service, key);
     }
-    used = calloc(sandbox_service_count(service) + 1, sizeof(*used));
-    if (!used)
-        return error_set_errno(e, -ENOMEM, "cannot take over sandboxes");
-    for (Entry *entry = service->entries; entry; entry = entry->next)
-        used[n++] = sandbox_get_state(entry->sandbox)->uid;
-    r = state_reclaim_uids(service->settings->state_dir, used, n);
+    r = uid_reclaim(service->settings->state_dir);
     return r < 0 ? error_set_errno(e, r, "cannot give back the uids of VMs that are gone") : 0;
 }
 

@@ -3,14 +3,11 @@
 #include "sandbox/state.h"
 
 #include <errno.h>
-#include <poll.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "base/fd.h"
 #include "base/fs.h"
-#include "base/process.h"
 
 #define STATE_FILE_MAX (1024 * 1024)
 
@@ -47,11 +44,6 @@ char *state_vm_directory(const char *state_dir, const char *key)
     return string_printf("%s/vm/%s", state_dir, key);
 }
 
-char *state_uid_path(const char *state_dir, uid_t uid)
-{
-    return string_printf("%s/uids/%u", state_dir, uid);
-}
-
 int state_prepare_directory(const char *state_dir, Error *e)
 {
     static const struct {
@@ -60,7 +52,6 @@ int state_prepare_directory(const char *state_dir, Error *e)
     } below[] = {
         {"sandboxes", 0700},
         {"vm", 0700},
-        {"uids", 0700},
     };
     int r = fs_mkdir_p(state_dir, 0711);
 
@@ -253,99 +244,4 @@ int sandbox_container_add_serial(SandboxContainer *c, const char *serial)
         return -ENOMEM;
     c->n_serials++;
     return 0;
-}
-
-int state_take_uid(const char *state_dir, uid_t base, unsigned count, uid_t *ret, Error *e)
-{
-    for (unsigned i = 0; i < count; i++) {
-        _cleanup_free_ char *path = state_uid_path(state_dir, base + i);
-
-        if (!path)
-            return error_set_errno(e, -ENOMEM, "cannot take a uid for a VM");
-        if (mkdir(path, 0700) >= 0) {
-            *ret = base + i;
-            return 0;
-        }
-        if (errno != EEXIST)
-            return error_set_errno(e, -errno, "cannot make %s", path);
-    }
-    return error_set(e, -EUSERS, "all %u uids for VMs, from %u on, are taken (%s/uids)", count, base,
-                     state_dir);
-}
-
-void state_give_uid(const char *state_dir, uid_t uid)
-{
-    _cleanup_free_ char *path = state_uid_path(state_dir, uid);
-
-    if (path)
-        (void)rmdir(path);
-}
-
-int state_reclaim_uids(const char *state_dir, const uid_t *used, size_t n_used)
-{
-    _cleanup_free_ char *path = fs_join(state_dir, "uids");
-    _cleanup_closedir_ DIR *dir = path ? opendir(path) : NULL;
-    struct dirent *de;
-
-    if (!dir)
-        return path ? -errno : -ENOMEM;
-    while ((de = readdir(dir))) {
-        char *end;
-        unsigned long uid = strtoul(de->d_name, &end, 10);
-        size_t i = 0;
-
-        if (*end || end == de->d_name)
-            continue;
-        while (i < n_used && used[i] != uid)
-            i++;
-        if (i < n_used)
-            continue;
-        (void)state_kill_uid((uid_t)uid, 5 * USEC_PER_SEC);
-        state_give_uid(state_dir, (uid_t)uid);
-    }
-    return 0;
-}
-
-/* Whether /proc/PID belongs to `uid`: the directory's owner is the process's effective uid unless the process
- * is not dumpable, so the status file is asked. */
-static bool process_has_uid(pid_t pid, uid_t uid)
-{
-    _cleanup_free_ char *text = NULL;
-    char path[64];
-    const char *line;
-    unsigned real;
-
-    snprintf(path, sizeof(path), "/proc/%i/status", pid);
-    if (fs_read_file(path, 16384, &text, NULL) < 0)
-        return false;
-    line = strstr(text, "\nUid:");
-    return line && sscanf(line, "\nUid: %u", &real) == 1 && real == uid;
-}
-
-int state_kill_uid(uid_t uid, uint64_t timeout_usec)
-{
-    _cleanup_closedir_ DIR *dir = opendir("/proc");
-    uint64_t deadline = loop_now() + timeout_usec;
-    struct dirent *de;
-    int n = 0;
-
-    if (!dir)
-        return -errno;
-    while ((de = readdir(dir))) {
-        _cleanup_close_ int pidfd = -EBADF;
-        char *end;
-        long pid = strtol(de->d_name, &end, 10);
-        struct pollfd p;
-        uint64_t now;
-
-        if (*end || pid <= 1 || process_open((pid_t)pid, 0, &pidfd) < 0 || !process_has_uid((pid_t)pid, uid))
-            continue;
-        n++;
-        (void)process_kill(pidfd, SIGKILL);
-        p = (struct pollfd){.fd = pidfd, .events = POLLIN};
-        now = loop_now();
-        if (poll(&p, 1, now < deadline ? (int)((deadline - now) / USEC_PER_MSEC) : 0) <= 0)
-            return -ETIMEDOUT;
-    }
-    return n;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What is kept on disk of a sandbox, and the uid it has taken. */
+/* What is kept on disk of a sandbox. */
 
 #include "base/error.h"
 #include "base/json.h"
@@ -41,7 +41,6 @@ void sandbox_state_clear(SandboxState *state);
 /* Paths below state_dir; the caller frees them; NULL when out of memory. */
 char *state_file_path(const char *state_dir, const char *key);
 char *state_vm_directory(const char *state_dir, const char *key);
-char *state_uid_path(const char *state_dir, uid_t uid);
 
 /* Makes state_dir and what lies below it. */
 int state_prepare_directory(const char *state_dir, Error *e);
@@ -56,13 +55,3 @@ SandboxContainer *sandbox_state_find_container(SandboxState *state, const char *
 SandboxContainer *sandbox_state_add_container(SandboxState *state, const char *id);
 void sandbox_state_drop_container(SandboxState *state, const char *id);
 int sandbox_container_add_serial(SandboxContainer *container, const char *serial);
-
-/* Takes a uid that no other VM has. -EUSERS when all are taken. */
-int state_take_uid(const char *state_dir, uid_t base, unsigned count, uid_t *ret, Error *e);
-void state_give_uid(const char *state_dir, uid_t uid);
-/* Gives back the uids that no state file names. */
-int state_reclaim_uids(const char *state_dir, const uid_t *used, size_t n_used);
-
-/* Kills every process that runs under a VM's uid and waits until they are gone: the way to find a VMM that
- * was started just before its starter died. Returns how many there were, or -ETIMEDOUT. */
-int state_kill_uid(uid_t uid, uint64_t timeout_usec);

@@ -13,6 +13,7 @@
 #include "base/fs.h"
 #include "base/sha256.h"
 #include "base/trace.h"
+#include "sandbox/uid.h"
 
 #define PROTOCOL_VERSION 1
 #define ENTROPY_SIZE 64
@@ -89,14 +90,14 @@ static void remove_files(const char *state_dir, const char *key, uid_t uid)
     _cleanup_free_ char *directory = state_vm_directory(state_dir, key),
                         *file = state_file_path(state_dir, key);
 
-    if (directory)
-        (void)fs_remove_tree(directory);
+    if (!directory || !file)
+        return; /* without memory; the next owner of state_dir does it */
+    (void)fs_remove_tree(directory);
     TRACE("daemon.release.directory-removed");
     if (uid != 0)
-        state_give_uid(state_dir, uid);
+        uid_give(uid, file);
     TRACE("daemon.release.uid-given-back");
-    if (file)
-        (void)unlink(file);
+    (void)unlink(file);
     TRACE("daemon.release.state-removed");
 }
 
@@ -435,12 +436,16 @@ static int begin(Sandbox *s, const Cloudhv__Daemon__V1__AcquireSandboxRequest *r
                  size_t n_tap_fds, Error *e)
 {
     const SandboxSettings *settings = s->settings;
+    _cleanup_free_ char *file = NULL;
     int r;
 
     r = fill_from_request(s, request);
     if (r < 0)
         return error_set_errno(e, r, "cannot make a sandbox");
-    r = state_take_uid(settings->state_dir, settings->uid_base, settings->uid_count, &s->state.uid, e);
+    file = state_file_path(settings->state_dir, s->key);
+    if (!file)
+        return error_set_errno(e, -ENOMEM, "cannot make a sandbox");
+    r = uid_take(settings->uid_base, settings->uid_count, file, &s->state.uid, e);
     if (r < 0)
         return r;
     TRACE("daemon.acquire.uid-taken");
@@ -521,6 +526,7 @@ int sandbox_adopt(Loop *loop, const SandboxSettings *settings, SandboxState *sta
 int sandbox_remove_leftover(const char *state_dir, const char *namespace, const char *sandbox_id, Error *e)
 {
     _cleanup_sandbox_state_ SandboxState state = {0};
+    _cleanup_free_ char *file = NULL;
     char key[SANDBOX_KEY_SIZE];
     int r;
 
@@ -530,7 +536,8 @@ int sandbox_remove_leftover(const char *state_dir, const char *namespace, const 
         return 0;
     if (r < 0)
         return r;
-    r = state_kill_uid(state.uid, KILL_TIMEOUT_USEC);
+    file = state_file_path(state_dir, key);
+    r = file ? uid_kill(state.uid, file, KILL_TIMEOUT_USEC) : -ENOMEM;
     if (r < 0)
         return error_set_errno(e, r, "cannot end the VM of sandbox %s (uid %u)", sandbox_id, state.uid);
     remove_files(state_dir, key, state.uid);

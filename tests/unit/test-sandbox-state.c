@@ -3,14 +3,10 @@
 #include "unit.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 
 #include "base/fs.h"
-#include "base/process.h"
 #include "sandbox/state.h"
 
 #define KEY "0123456789abcdef"
@@ -136,72 +132,22 @@ static void test_damaged_files_are_refused_by_name(void **state)
     }
 }
 
-static void test_uids_are_taken_once_and_run_out(void **state)
-{
-    _cleanup_error_ Error e = ERROR_INIT;
-    uid_t a = 0, b = 0, c = 0;
-
-    assert_int_equal(state_take_uid(*state, 1879148192, 2, &a, NULL), 0);
-    assert_int_equal(state_take_uid(*state, 1879148192, 2, &b, NULL), 0);
-    assert_int_not_equal(a, b);
-    assert_int_equal(state_take_uid(*state, 1879148192, 2, &c, &e), -EUSERS);
-    assert_non_null(strstr(e.message, "all 2 uids"));
-    state_give_uid(*state, a);
-    assert_int_equal(state_take_uid(*state, 1879148192, 2, &c, NULL), 0);
-    assert_int_equal(c, a);
-    /* b is in use, c is nobody's any more. */
-    assert_int_equal(state_reclaim_uids(*state, &b, 1), 0);
-    assert_int_equal(state_take_uid(*state, 1879148192, 2, &c, NULL), 0);
-    assert_int_equal(c, a);
-    assert_int_equal(state_take_uid(*state, 1879148192, 2, &c, NULL), -EUSERS);
-}
-
-static int become(void *userdata)
-{
-    const uid_t *uid = userdata;
-
-    return setresuid(*uid, *uid, *uid) < 0 ? -errno : 0;
-}
-
-static void test_processes_of_a_uid_are_killed(void **state)
-{
-    const char *argv[] = {"sleep", "1000", NULL};
-    uid_t uid = 1879148999;
-    ProcessSpec spec = {
-        .argv = argv, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1, .prepare = become, .userdata = &uid};
-    int pidfd, status = 0;
-    pid_t pid;
-
-    if (geteuid() != 0)
-        skip();
-    assert_int_equal(state_kill_uid(uid, 1000000), 0);
-    assert_int_equal(process_spawn(&spec, &pid, &pidfd, NULL), 0);
-    assert_int_equal(state_kill_uid(uid, 5000000), 1);
-    assert_int_equal(process_reap(pidfd, &status), 1);
-    assert_true(WIFSIGNALED(status));
-    assert_int_equal(WTERMSIG(status), SIGKILL);
-    close(pidfd);
-}
-
 static void test_leftovers_are_removed_by_name_alone(void **state)
 {
     _cleanup_sandbox_state_ SandboxState s = {0};
-    _cleanup_free_ char *vm = NULL, *uid_path = NULL, *file = NULL;
+    _cleanup_free_ char *vm = NULL, *file = NULL;
     char key[SANDBOX_KEY_SIZE];
 
     fill(&s);
     s.uid = 1879148998;
     sandbox_key("k8s.io", "pod", key);
     vm = state_vm_directory(*state, key);
-    uid_path = state_uid_path(*state, s.uid);
     file = state_file_path(*state, key);
     assert_int_equal(mkdir(vm, 0700), 0);
-    assert_int_equal(mkdir(uid_path, 0700), 0);
     assert_int_equal(sandbox_state_write(*state, key, &s, NULL), 0);
     assert_int_equal(sandbox_remove_leftover(*state, "k8s.io", "other", NULL), 0);
     assert_int_equal(sandbox_remove_leftover(*state, "k8s.io", "pod", NULL), 1);
     assert_int_equal(access(vm, F_OK), -1);
-    assert_int_equal(access(uid_path, F_OK), -1);
     assert_int_equal(access(file, F_OK), -1);
     assert_int_equal(sandbox_remove_leftover(*state, "k8s.io", "pod", NULL), 0);
 }
@@ -222,8 +168,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_state_comes_back_as_written, setup, teardown),
         cmocka_unit_test(test_dropping_containers),
         cmocka_unit_test_setup_teardown(test_damaged_files_are_refused_by_name, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_uids_are_taken_once_and_run_out, setup, teardown),
-        cmocka_unit_test(test_processes_of_a_uid_are_killed),
         cmocka_unit_test_setup_teardown(test_leftovers_are_removed_by_name_alone, setup, teardown),
         cmocka_unit_test(test_keys_keep_namespaces_apart),
     };
