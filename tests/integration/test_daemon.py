@@ -12,7 +12,8 @@ import threading
 
 import pytest
 
-from harness import daemon, leaks, proc, tracepoints, ttrpc, wait
+from harness import cloudhv as cloudhv_module
+from harness import daemon, faults, leaks, proc, tracepoints, ttrpc, wait
 
 pytestmark = pytest.mark.only("cloudhv")
 
@@ -219,3 +220,31 @@ def test_killed_at(node, runtime, cloudhv, caller, disk, point):
     cloudhv.restart_daemon()
     whole_life(cloudhv, caller, disk)
     leaks.check(node, before, 15)
+
+
+def test_vmm_killed_at(node, runtime, cloudhv, caller, disk, point):
+    """The VMM dies while the daemon is at that step: the call fails or not, the release cleans up."""
+    if cloudhv.mode != "daemon":
+        pytest.skip("no daemon in this mode")
+    if not tracepoints.can_inject(cloudhv.daemon_binary):
+        pytest.skip("programs built without fault injection")
+    cloudhv.restart_daemon()
+    before = leaks.snapshot(node)
+    # A program that stops at its start answers nobody.
+    cloudhv.restart_daemon(check=False, environment={"CLOUDHV_FAULT_POINT": point, "CLOUDHV_FAULT_ACTION": "stop"})
+    done = threading.Event()
+    thread = threading.Thread(target=faults.kill_vmms_while_stopped, args=(node, cloudhv, cloudhv_module.DAEMON, done),
+                              daemon=True)
+    thread.start()
+    try:
+        wait.until("the daemon to serve", cloudhv.listening, 20)
+        whole_life(cloudhv, caller, disk)
+    except ttrpc.Refused:
+        with daemon.connect(cloudhv) as service:
+            service.call("ReleaseSandbox", namespace="test", sandbox_id="fault")
+    finally:
+        done.set()
+        thread.join()
+    leaks.check(node, before, 15)
+    cloudhv.restart_daemon()
+    whole_life(cloudhv, caller, disk)

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from harness import cloudhv as cloudhv_module
-from harness import cri, leaks, proc, tracepoints, wait
+from harness import cri, faults, leaks, proc, tracepoints, wait
 
 # How long the host may take to be clean after the last CRI call.
 CLEAN_WITHIN = 15
@@ -115,21 +115,6 @@ def test_killed_at(node, runtime, cloudhv, injectable, program, point):
         assert pod.sh("echo next") == "next\n"
 
 
-def stopped_processes(node, cloudhv):
-    own = node.processes() | ({cloudhv.daemon_pid} - {None})
-    return [pid for pid in own if proc.read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[:1] == [b"T"]]
-
-
-def kill_vmms_while_stopped(node, cloudhv, program, done):
-    """Until `done`: kills all VMMs whenever the program stops itself, and lets it go on."""
-    while not done.wait(0.05):
-        for pid in stopped_processes(node, cloudhv):
-            if proc.comm(pid) == program[:15]:
-                for vmm in cloudhv.vmms():
-                    os.kill(vmm, signal.SIGKILL)
-                os.kill(pid, signal.SIGCONT)
-
-
 @pytest.mark.only("cloudhv")
 def test_vmm_killed_at(node, runtime, cloudhv, injectable, program, point):
     """The VMM dies while the program is at that point. A point before the VMM exists, or one that a pod's life does
@@ -137,14 +122,14 @@ def test_vmm_killed_at(node, runtime, cloudhv, injectable, program, point):
     before = leaks.snapshot(node)
     with_fault(cloudhv, program, point, "stop")
     done = threading.Event()
-    thread = threading.Thread(target=kill_vmms_while_stopped, args=(node, cloudhv, program, done), daemon=True)
+    thread = threading.Thread(target=faults.kill_vmms_while_stopped, args=(node, cloudhv, program, done), daemon=True)
     thread.start()
     try:
         attempt(life, node)
     finally:
         done.set()
         thread.join()
-        for pid in stopped_processes(node, cloudhv):
+        for pid in faults.stopped_processes(node, cloudhv):
             os.kill(pid, signal.SIGCONT)
         without_fault(cloudhv, program)
     remove_all(node)

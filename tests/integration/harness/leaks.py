@@ -128,7 +128,8 @@ def snapshot(node):
         state["sanitizer reports"] = node.cloudhv.sanitizer_reports()
         state["daemon"] = {"running"} if daemon or node.cloudhv.mode != "daemon" else {"ended"}
     for top in DEFAULT_DIRECTORIES:
-        state[top] = _tree(top)
+        # Its directories are made once; nothing of a run with a configuration of its own belongs there.
+        state[top] = {p for p in _tree(top) if not os.path.isdir(p)}
     # A FIFO or socket that vanished between two looks is not a file any more; a regular log may stay.
     state["files"] = {p for p in state["files"] if not _is_lasting(node, p)}
     return state
