@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "base/fd.h"
@@ -128,10 +129,10 @@ int process_make_pipes(Process *p, bool with_stdin, bool with_stdout, bool with_
 
 int process_set_pid(Process *p, pid_t pid, Error *e)
 {
-    int r = process_open(pid, 0, &p->pidfd);
-
-    if (r < 0)
-        return error_set_errno(e, r, "cannot open a pidfd of the process %i", pid);
+    /* It has not been collected, so the number is its own. */
+    p->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (p->pidfd < 0)
+        return error_set_errno(e, -errno, "cannot open a pidfd of the process %i", pid);
     p->pid = pid;
     return 0;
 }

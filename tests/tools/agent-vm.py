@@ -28,9 +28,14 @@ def log(text):
 
 class Qmp:
     def __init__(self, path):
-        self.socket = socket.socket(socket.AF_UNIX)
+        while True:  # the path is there before somebody listens
+            self.socket = socket.socket(socket.AF_UNIX)
+            try:
+                self.socket.connect(path)
+                break
+            except ConnectionRefusedError:
+                time.sleep(0.005)
         self.socket.settimeout(DEADLINE)
-        self.socket.connect(path)
         self.file = self.socket.makefile("rw")
         self.file.readline()
         self.call("qmp_capabilities")
@@ -431,7 +436,7 @@ class Suite:
                 "cat /all/proc/sys/fs/file-nr | while read a b; do echo files $a; done; "
                 "echo mounts $(cat /all/proc/1/mountinfo | wc -l); echo fds $(ls /all/proc/1/fd | wc -l); "
                 "echo cgroups $(find /all/cg -type d | wc -l); echo run $(find /all/run | wc -l); "
-                "echo procs $(ls -d /all/proc/[0-9]* | wc -l); "
+                "echo procs $(grep -l . /all/proc/[0-9]*/cmdline | wc -l); "
                 "grep -E 'Private|Rss|Pss:' /all/proc/1/smaps_rollup; grep VmRSS /all/proc/1/status",
                 capabilities=True, mounts=[
                     {"destination": "/all/proc", "type": "bind", "source": "/proc", "options": ["rbind", "ro"]},
