@@ -31,22 +31,8 @@ static void test_valid(void **state)
 
 static void test_invalid(void **state)
 {
-    static const char *const ids[] = {"",
-                                      ".",
-                                      "..",
-                                      "-a",
-                                      "a-",
-                                      "a..b",
-                                      "a.-b",
-                                      "a/b",
-                                      "../x",
-                                      "a b",
-                                      "a\n",
-                                      "ä",
-                                      "a_",
-                                      "_",
-                                      "a\x7f"
-                                      "b"};
+    static const char *const ids[] = {"",     ".",   "..",  "-a", "a-", "a..b", "a.-b",  "a/b",
+                                      "../x", "a b", "a\n", "ä",  "a_", "_",    "a\177b"};
 
     for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++)
         if (id_is_valid(ids[i]))
