@@ -50,7 +50,7 @@ node_configuration() {
 {
   "vmm": "qemu", "qemu_binary": "/usr/bin/qemu-system-x86_64", "allow_emulation": true,
   "kernel_path": "$2/vmlinux", "rootfs_path": "$2/rootfs.erofs",
-  "boot_timeout_secs": 120, "operation_timeout_secs": 60,
+  "boot_timeout_secs": 120, "operation_timeout_secs": 60, "log_level": "${NODE_LOG_LEVEL:-info}",
   $4
 }
 JSON

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+#
+# Measures what a pod costs, on a node of its own (see lib/node.sh), and prints a table.
+#   sudo hacks/bench.sh [--json FILE]     FILE gets {name: {"value": ..., "unit": ...}}
+set -euo pipefail
+# shellcheck source=lib/common.sh
+. "$(dirname "$0")/lib/common.sh"
+# shellcheck source=lib/node.sh
+. "$(dirname "$0")/lib/node.sh"
+
+[ "$(id -u)" = 0 ] || die "must be run as root"
+need_packages containerd containernetworking-plugins runc qemu-system-x86 e2fsprogs iproute2 python3 strace
+guest=$("$top/hacks/build.sh")
+image=$("$top/hacks/make-image.sh" busybox)
+build=${BUILD_DIR:-$top/build}
+
+directory=$(mktemp -d /var/tmp/cloudhv-bench.XXXXXX)
+finish() {
+    local status=$?
+    [ "$status" = 0 ] || node_show_logs "$directory"
+    node_stop
+    rm -rf "$directory"
+    exit "$status"
+}
+trap finish EXIT
+NODE_LOG_LEVEL=debug node_start "$directory" "$build" "$guest"
+ctr --address "$directory/containerd.sock" images import "$image" >/dev/null
+python3 "$top/hacks/bench.py" --directory "$directory" --build "$build" --guest "$guest" "$@"
