@@ -52,6 +52,7 @@ static int ask(const char *binary, unsigned *ret, Error *e)
     char buffer[OUTPUT_MAX];
     struct pollfd p;
     int fds[2], r;
+    int status;
     pid_t pid;
 
     if (pipe2(fds, O_CLOEXEC) < 0)
@@ -66,7 +67,7 @@ static int ask(const char *binary, unsigned *ret, Error *e)
     (void)process_kill(pidfd, SIGKILL);
     p = (struct pollfd){.fd = pidfd, .events = POLLIN};
     (void)poll(&p, 1, TIMEOUT_MSEC);
-    (void)process_reap(pidfd, NULL);
+    (void)process_reap(pidfd, &status);
     if (r < 0)
         return error_set_errno(e, r, "cannot ask %s for its version", binary);
     if (bootstrap_parse_version(buffer, ret) < 0)
