@@ -21,23 +21,39 @@ static const char *const prefixes[] = {"io.cloudhv.config.hypervisor.",
 /* Kernel parameters that cloudhv sets, and without which the guest does not come up or says nothing: with `=`
  * in any value, without it as a word of its own. */
 static const char *const reserved[] = {
-    "--",           "init=",
-    "rdinit=",      "root=",
-    "rootfstype=",  "rootflags=",
-    "rootwait",     "rootdelay=",
-    "ro",           "rw",
-    "initrd=",      "noinitrd",
-    "console=",     "earlyprintk",
-    "earlyprintk=", "earlycon",
-    "earlycon=",    "panic=",
-    "reboot=",      "net.ifnames=",
-    "ip=",          "nfsroot=",
-    "mem=",         "memmap=",
-    "maxcpus=",     "nr_cpus=",
-    "nosmp",        "single",
-    "emergency",    "tsc_early_khz=",
-    "cloudhv.",     "virtio_mmio.device=",
-    "dyndbg=",      "bootconfig",
+    "--",
+    "init=",
+    "rdinit=",
+    "root=",
+    "rootfstype=",
+    "rootflags=",
+    "rootwait",
+    "rootdelay=",
+    "ro",
+    "rw",
+    "initrd=",
+    "noinitrd",
+    "console=",
+    "earlyprintk",
+    "earlyprintk=",
+    "earlycon",
+    "earlycon=",
+    "panic=",
+    "reboot=",
+    "net.ifnames=",
+    "ip=",
+    "nfsroot=",
+    "mem=",
+    "memmap=",
+    "maxcpus=",
+    "nr_cpus=",
+    "nosmp",
+    "single",
+    "emergency",
+    "tsc_early_khz=",
+    "virtio_mmio.device=",
+    "dyndbg=",
+    "bootconfig",
     "kgdboc=",
 };
 
@@ -141,8 +157,8 @@ static const char *reserved_parameter(const char *word, size_t n)
         size_t length = strlen(reserved[i]);
         char last = reserved[i][length - 1];
 
-        if (last == '=' || last == '.' ? n >= length && memcmp(word, reserved[i], length) == 0
-                                       : n == length && memcmp(word, reserved[i], length) == 0)
+        if (last == '=' ? n >= length && memcmp(word, reserved[i], length) == 0
+                        : n == length && memcmp(word, reserved[i], length) == 0)
             return reserved[i];
     }
     return NULL;

@@ -84,27 +84,29 @@ static unsigned clamp_vcpus(uint64_t n)
 }
 
 /* A pod with a CPU limit gets that many vCPUs, rounded up; one without may use what the configuration allows
- * it, at most what the host has. The annotations say otherwise. */
+ * it, at most what the host has. All are there at boot. The annotations say how many, or set a bound. */
 static int compute_vcpus(const VmmConfig *config, const Annotations *a, const PodLimits *limits,
                          unsigned host_cpus, Sizing *s, Error *e)
 {
-    uint64_t most;
+    uint64_t wanted;
 
-    if (a->default_max_vcpus)
-        most = a->default_max_vcpus;
-    else if (limits->cpu_quota)
-        most = (limits->cpu_quota - 1) / limits->cpu_period + 1;
-    else
-        most = config->max_default_vcpus ?: host_cpus;
     if (a->default_vcpus && a->default_max_vcpus && a->default_vcpus > a->default_max_vcpus)
         return error_set(e, -ERANGE,
                          "the pod's annotations ask for %llu vCPUs (default_vcpus), more than the %llu of "
                          "default_max_vcpus",
                          (unsigned long long)a->default_vcpus, (unsigned long long)a->default_max_vcpus);
-    s->vcpus = clamp_vcpus(a->default_vcpus ?: most);
-    s->max_vcpus = clamp_vcpus(most);
-    if (s->max_vcpus < s->vcpus)
-        s->max_vcpus = s->vcpus;
+    if (a->default_vcpus)
+        wanted = a->default_vcpus;
+    else if (limits->cpu_quota)
+        wanted = (limits->cpu_quota - 1) / limits->cpu_period + 1;
+    else
+        wanted = config->max_default_vcpus ?: host_cpus;
+    if (!a->default_vcpus && wanted < config->default_vcpus)
+        wanted = config->default_vcpus;
+    if (a->default_max_vcpus && wanted > a->default_max_vcpus)
+        wanted = a->default_max_vcpus;
+    s->vcpus = clamp_vcpus(wanted);
+    s->max_vcpus = clamp_vcpus(a->default_max_vcpus ?: wanted);
     return 0;
 }
 

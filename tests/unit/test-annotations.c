@@ -78,7 +78,6 @@ static void test_bad_values(void **state)
         {OURS "kernel_params", "a -- b", "-- is set by cloudhv"},
         {OURS "kernel_params", "tsc-early-khz=1", "tsc_early_khz="},
         {OURS "kernel_params", "net.ifnames=1", "net.ifnames="},
-        {OURS "kernel_params", "cloudhv.debug=1", "cloudhv."},
     };
 
     for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
@@ -187,11 +186,17 @@ static void test_vcpus(void **state)
     assert_int_equal(size(&config, NULL, (PodLimits){}, 128).vcpus, 32);
     config.max_default_vcpus = 3;
     assert_int_equal(size(&config, NULL, (PodLimits){}, 6).vcpus, 3);
-    a.default_vcpus = 2;
-    assert_int_equal(size(&config, &a, (PodLimits){}, 6).vcpus, 2);
-    assert_int_equal(size(&config, &a, (PodLimits){}, 6).max_vcpus, 3);
+    config.default_vcpus = 2;
+    assert_int_equal(size(&config, NULL, (PodLimits){.cpu_quota = 1000, .cpu_period = 100000}, 8).vcpus, 2);
+    a.default_vcpus = 1;
+    assert_int_equal(size(&config, &a, (PodLimits){}, 6).vcpus, 1);
+    assert_int_equal(size(&config, &a, (PodLimits){}, 6).max_vcpus, 1);
     a.default_max_vcpus = 4;
+    assert_int_equal(size(&config, &a, (PodLimits){}, 6).vcpus, 1);
     assert_int_equal(size(&config, &a, (PodLimits){}, 6).max_vcpus, 4);
+    a.default_vcpus = 0;
+    assert_int_equal(size(&config, &a, (PodLimits){.cpu_quota = 600000, .cpu_period = 100000}, 6).vcpus, 4);
+    assert_int_equal(size(&config, &a, (PodLimits){.cpu_quota = 250000, .cpu_period = 100000}, 6).vcpus, 3);
     a.default_vcpus = 5;
     {
         PodLimits limits = {};
