@@ -84,7 +84,8 @@ static void check_golden(const char *name)
 static void test_golden(void **state)
 {
     static const char *const names[] = {
-        "container-limits-1.6", "container-mounts-1.6",  "container-mounts-2.3",
+        "container-limits-1.6", "container-mounts-1.7",  "ctr-2.3",
+        "ctr-privileged-2.3",   "container-mounts-1.6",  "container-mounts-2.3",
         "container-priv-1.6",   "container-seccomp-1.6", "container-seccomp-2.3",
         "container-tty-1.6",    "container-user-1.6",    "ctr-1.6",
         "ctr-mem-1.6",          "ctr-privileged-1.6",    "image-volume-1.6",
