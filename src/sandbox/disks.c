@@ -21,25 +21,40 @@ void sandbox_disk_change_free(DiskChange *c)
     free(c);
 }
 
+static void on_change_begin(LoopSource *source, void *userdata);
+
+/* Begins the change at the head of the queue, from the loop: `done` never runs inside a caller. */
+static int schedule_begin(Sandbox *s)
+{
+    return loop_add_defer(s->loop, on_change_begin, s, &s->change_defer);
+}
+
+/* Ends the change at the head, and goes on with the next one. */
 static void disk_change_finish(Sandbox *s, const Error *e)
 {
-    DiskChange *c = TAKE_PTR(s->change);
+    DiskChange *c = s->change;
 
-    if (!c)
-        return;
+    s->change = c->next;
     c->done(s, e, c->userdata);
     sandbox_disk_change_free(c);
+    if (s->change && !s->change_defer && schedule_begin(s) < 0)
+        sandbox_disk_change_abort(s);
 }
 
 void sandbox_disk_change_abort(Sandbox *s)
 {
-    _cleanup_error_ Error e = ERROR_INIT;
+    DiskChange *c = TAKE_PTR(s->change), *next;
 
-    if (!s->change)
-        return;
-    error_set(&e, -ECONNABORTED, "the VM of sandbox %s has ended: %s", s->state.sandbox_id,
-              s->end_reason ?: "it was released");
-    disk_change_finish(s, &e);
+    s->change_defer = loop_source_free(s->change_defer);
+    for (; c; c = next) {
+        _cleanup_error_ Error e = ERROR_INIT;
+
+        next = c->next;
+        error_set(&e, -ECONNABORTED, "the disks of container %s cannot be changed: the VM has ended: %s",
+                  c->container_id, s->end_reason ?: "it was released");
+        c->done(s, &e, c->userdata);
+        sandbox_disk_change_free(c);
+    }
 }
 
 static void disk_change_step(Sandbox *s);
@@ -106,6 +121,7 @@ static int add_next_disk(Sandbox *s, Error *e)
 static void disk_change_step(Sandbox *s)
 {
     DiskChange *c = s->change;
+    int r;
 
     if (c->failure.number != 0) {
         while (c->n_done > 0) {
@@ -121,14 +137,24 @@ static void disk_change_step(Sandbox *s)
         return;
     }
     if (c->adding) {
-        if (add_next_disk(s, &c->failure) < 0)
+        r = add_next_disk(s, &c->failure);
+        if (r == -EEXIST) { /* by a daemon that ended before it could say so */
+            error_clear(&c->failure);
+            c->n_done++;
+        }
+        if (r < 0)
             disk_change_step(s);
         else
             TRACE("daemon.add-container.disk-adding");
         return;
     }
-    if (vmm_remove_disk(s->vmm, c->disks[c->n_done].serial, on_disk_step, s, &c->failure) < 0)
-        disk_change_complete(s);
+    r = vmm_remove_disk(s->vmm, c->disks[c->n_done].serial, on_disk_step, s, &c->failure);
+    if (r == -ENOENT) { /* never plugged, or unplugged by a daemon that ended then */
+        error_clear(&c->failure);
+        c->n_done++;
+        disk_change_step(s);
+    } else if (r < 0)
+        disk_change_finish(s, &c->failure);
 }
 
 static void on_change_begin(LoopSource *source, void *userdata)
@@ -140,16 +166,19 @@ static void on_change_begin(LoopSource *source, void *userdata)
         disk_change_step(s);
 }
 
+/* Puts a change at the end of the queue; takes it. */
 static int disk_change_begin(Sandbox *s, DiskChange *c, Error *e)
 {
-    /* Begun from the loop, so that `done` never runs inside the caller. */
-    int r = loop_add_defer(s->loop, on_change_begin, s, &s->change_defer);
+    DiskChange **p = &s->change;
+    int r = s->change ? 0 : schedule_begin(s);
 
     if (r < 0) {
         sandbox_disk_change_free(c);
         return error_set_errno(e, r, "cannot change the disks of sandbox %s", s->state.sandbox_id);
     }
-    s->change = c;
+    while (*p)
+        p = &(*p)->next;
+    *p = c;
     return 0;
 }
 
@@ -158,9 +187,6 @@ static int check_can_change(Sandbox *s, Error *e)
     if (s->phase != SANDBOX_RUNNING)
         return error_set(e, -ESHUTDOWN, "sandbox %s is %s%s%s", s->state.sandbox_id,
                          sandbox_phase_name(s->phase), s->end_reason ? ": " : "", s->end_reason ?: "");
-    if (s->change)
-        return error_set(e, -EBUSY, "another change of the disks of sandbox %s is going on",
-                         s->state.sandbox_id);
     return 0;
 }
 
@@ -196,15 +222,17 @@ static bool container_has_disks(const SandboxContainer *c, Cloudhv__Daemon__V1__
 int sandbox_add_container(Sandbox *s, const char *container_id, Cloudhv__Daemon__V1__Disk *const *disks,
                           size_t n_disks, SandboxDoneFn done, void *userdata, Error *e)
 {
-    SandboxContainer *known, *added;
+    SandboxContainer *container;
     unsigned limit = s->settings->max_containers;
     DiskChange *c;
+    bool known;
     int r = check_can_change(s, e);
 
     if (r < 0)
         return r;
-    known = sandbox_state_find_container(&s->state, container_id);
-    if (known && !container_has_disks(known, disks, n_disks))
+    container = sandbox_state_find_container(&s->state, container_id);
+    known = container;
+    if (known && !container_has_disks(container, disks, n_disks))
         return error_set(e, -EEXIST, "container %s has other disks already", container_id);
     if (!known && limit > 0 && s->state.n_containers >= limit)
         return error_set(e, -ENOSPC, "sandbox %s has %u containers already (max_containers_per_vm)",
@@ -213,10 +241,11 @@ int sandbox_add_container(Sandbox *s, const char *container_id, Cloudhv__Daemon_
     if (!c)
         return error_set_errno(e, -ENOMEM, "cannot add container %s", container_id);
     c->adding = true;
-    if (known) /* nothing left to do: `n_disks` stays 0 */
-        return disk_change_begin(s, c, e);
-    added = sandbox_state_add_container(&s->state, container_id);
-    r = added ? 0 : -ENOMEM;
+    /* A repeated call goes through the disks too: whether they are there, the VMM knows better than the
+     * state. */
+    if (!known)
+        container = sandbox_state_add_container(&s->state, container_id);
+    r = container ? 0 : -ENOMEM;
     for (size_t i = 0; r >= 0 && i < n_disks; i++) {
         c->disks[i].serial = strdup(disks[i]->serial);
         c->disks[i].path = strdup(disks[i]->path);
@@ -224,15 +253,16 @@ int sandbox_add_container(Sandbox *s, const char *container_id, Cloudhv__Daemon_
         c->n_disks++;
         if (!c->disks[i].serial || !c->disks[i].path)
             r = -ENOMEM;
-        else
-            r = sandbox_container_add_serial(added, disks[i]->serial);
+        else if (!known)
+            r = sandbox_container_add_serial(container, disks[i]->serial);
     }
     if (r >= 0)
         r = sandbox_write_state(s, e);
     else
         error_set_errno(e, r, "cannot add container %s", container_id);
     if (r < 0) {
-        sandbox_state_drop_container(&s->state, container_id);
+        if (!known)
+            sandbox_state_drop_container(&s->state, container_id);
         sandbox_disk_change_free(c);
         return r;
     }

@@ -6,7 +6,9 @@
 #include "sandbox/vm.h"
 
 /* A change of a sandbox's disks in progress: one container's, disk after disk. */
-typedef struct DiskChange {
+typedef struct DiskChange DiskChange;
+struct DiskChange {
+    DiskChange *next;
     char *container_id;
     size_t n_done;
     bool adding;
@@ -18,7 +20,7 @@ typedef struct DiskChange {
     size_t n_disks;
     SandboxDoneFn done;
     void *userdata;
-} DiskChange;
+};
 
 struct Sandbox {
     Loop *loop;
@@ -34,8 +36,8 @@ struct Sandbox {
     TtrpcClient *control;
     LoopSource *cleanup_defer;
     LoopSource *change_defer;
-    DiskChange *change;
-    bool vmm_ended; /* seen, so nothing of the VMM runs any more */
+    DiskChange *change; /* the one in progress, and those that wait behind it */
+    bool vmm_ended;     /* seen, so nothing of the VMM runs any more */
     char *end_reason;
     Error boot_error;
     uint64_t started_usec;

@@ -43,8 +43,8 @@ int sandbox_adopt(Loop *loop, const SandboxSettings *settings, SandboxState *sta
 /* Ends the VM and removes all that was made for it; in the end the phase is SANDBOX_GONE. May be repeated. */
 void sandbox_release(Sandbox *sandbox);
 
-/* Attaches disks for a container; a container that has these disks already succeeds at once. On failure none
- * of them stays. One change of a sandbox's disks at a time: -EBUSY otherwise. */
+/* Attaches disks for a container; disks that are there already count as attached. On failure none of them
+ * stays. Changes of one sandbox's disks are made one after another, in the order of the calls. */
 int sandbox_add_container(Sandbox *sandbox, const char *container_id, Cloudhv__Daemon__V1__Disk *const *disks,
                           size_t n_disks, SandboxDoneFn done, void *userdata, Error *e);
 /* Detaches them; an unknown container succeeds. */
