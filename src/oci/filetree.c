@@ -137,6 +137,7 @@ static int walk_entry(Walk *w, int directory, const char *name, const char *path
 {
     _cleanup_close_ int fd = -EBADF;
     struct stat st, opened;
+    char *none;
     int r;
 
     if (fstatat(directory, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
@@ -156,7 +157,8 @@ static int walk_entry(Walk *w, int directory, const char *name, const char *path
     }
     if (S_ISREG(opened.st_mode))
         return add_regular(w, fd, path, &opened);
-    r = add_entry(w, path, FILE_TREE_DIRECTORY, &opened, NULL, 0);
+    none = strdup("");
+    r = none ? add_entry(w, path, FILE_TREE_DIRECTORY, &opened, none, 0) : no_memory(w);
     return r < 0 ? r : walk_directory(w, fd, path, depth);
 }
 

@@ -25,7 +25,7 @@ typedef struct FileTreeEntry {
     uid_t uid;
     gid_t gid;
     int64_t mtime_sec;
-    char *data; /* contents, or the link's target; NUL-terminated for convenience */
+    char *data; /* contents, or the link's target; never NULL, NUL-terminated for convenience */
     size_t size;
 } FileTreeEntry;
 

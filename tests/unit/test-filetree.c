@@ -78,6 +78,7 @@ static void test_directory(void **state)
     for (size_t i = 0; i < tree->n_entries; i++) {
         assert_string_equal(tree->entries[i].path, expected[i].path);
         assert_int_equal(tree->entries[i].type, expected[i].type);
+        assert_non_null(tree->entries[i].data);
         if (expected[i].data) {
             assert_int_equal(tree->entries[i].size, strlen(expected[i].data));
             assert_string_equal(tree->entries[i].data, expected[i].data);
