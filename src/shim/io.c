@@ -32,6 +32,7 @@ typedef struct Output {
     bool failed;        /* writing failed before: what comes is dropped, so that the process goes on */
     bool drained;
     bool eof;           /* nothing comes after `rest` */
+    bool ended;         /* all is written that will be; the FIFO has yet to be read empty */
     uint64_t offset;    /* of what is to be pulled next */
     uint8_t *rest;      /* pulled, not yet written */
     size_t n_rest, written;
@@ -42,6 +43,8 @@ typedef struct Output {
 } Output;
 
 typedef struct Input {
+    char *path;
+    bool closed; /* CloseIO came already */
     int fd;
     int write_fd; /* held so that there is no end of file before CloseIO */
     uint64_t offset;
@@ -74,6 +77,12 @@ static void output_close(Output *o)
     o->fd = fd_close(o->fd);
 }
 
+static void progress(Stdio *io)
+{
+    if (io->stall)
+        (void)loop_source_set_timer(io->stall, STALL_USEC);
+}
+
 static void on_drained_later(_unused_ LoopSource *source, void *userdata)
 {
     Stdio *io = userdata;
@@ -92,6 +101,15 @@ static void check_drained(Stdio *io)
         io->drained(io->userdata);
 }
 
+static void output_drained(Output *o)
+{
+    output_close(o);
+    if (o->drained)
+        return;
+    o->drained = true;
+    check_drained(o->io);
+}
+
 static bool is_empty(int fd)
 {
     int n = 0;
@@ -106,41 +124,36 @@ static void on_was_read(_unused_ LoopSource *source, int fd, _unused_ uint32_t r
 
     while (read(fd, events, sizeof(events)) > 0)
         ;
+    progress(o->io);
     if (is_empty(o->fd))
-        output_close(o);
+        output_drained(o);
 }
 
-/* Closes a FIFO once it is empty. Its bytes would be lost if the last descriptor were closed while containerd is
- * being restarted and so has none. */
-static void close_when_read(Output *o)
+/* Bytes in a FIFO would be lost if the last descriptor were closed while containerd is being restarted and so has
+ * none. 1 when it has to be waited for its reader. */
+static int await_reader(Output *o)
 {
-    if (!o->fifo || o->fd < 0) {
-        output_close(o);
-        return;
-    }
+    if (!o->fifo || o->fd < 0)
+        return 0;
     o->inotify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
     if (o->inotify_fd < 0 || inotify_add_watch(o->inotify_fd, o->path, IN_ACCESS) < 0 ||
-        loop_add_io(o->io->loop, o->inotify_fd, EPOLLIN, on_was_read, o, &o->was_read) < 0 || is_empty(o->fd))
-        output_close(o);
+        loop_add_io(o->io->loop, o->inotify_fd, EPOLLIN, on_was_read, o, &o->was_read) < 0)
+        return 0;
+    return !is_empty(o->fd);
 }
 
+/* Nothing more will be written. */
 static void output_done(Output *o)
 {
-    if (o->drained)
+    if (o->drained || o->ended)
         return;
     if (o->call)
         ttrpc_pending_cancel(TAKE_PTR(o->call));
-    o->drained = true;
+    o->ended = true;
     o->writable = loop_source_free(o->writable);
     free(TAKE_PTR(o->rest));
-    close_when_read(o);
-    check_drained(o->io);
-}
-
-static void progress(Stdio *io)
-{
-    if (io->stall)
-        (void)loop_source_set_timer(io->stall, STALL_USEC);
+    if (!await_reader(o))
+        output_drained(o);
 }
 
 /* Writes as much as goes. Returns the number of bytes taken; all of them when writing is hopeless. */
@@ -344,6 +357,7 @@ static void input_wait(Stdio *io)
 
 void stdio_close_stdin(Stdio *io)
 {
+    io->in.closed = true;
     io->in.write_fd = fd_close(io->in.write_fd);
 }
 
@@ -373,17 +387,28 @@ static int output_open(Output *o, const char *uri, Error *e)
     return 0;
 }
 
-static int input_open(Input *in, const char *path, Error *e)
+static int input_check(Input *in, const char *path, Error *e)
 {
     if (!*path)
         return 0;
     if (*path != '/')
         return error_set(e, -EOPNOTSUPP, "standard input comes from \"%s\": only FIFOs are served", path);
-    in->fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
-    if (in->fd >= 0)
-        in->write_fd = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
-    if (in->fd < 0 || in->write_fd < 0)
-        return error_set_errno(e, -errno, "cannot open %s for standard input", path);
+    in->path = strdup(path);
+    return in->path ? 0 : error_set_errno(e, -ENOMEM, "cannot open %s", path);
+}
+
+int stdio_start_input(Stdio *io, Error *e)
+{
+    Input *in = &io->in;
+
+    if (!in->path || !io->agent || in->fd >= 0)
+        return 0;
+    in->fd = open(in->path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+    if (in->fd >= 0 && !in->closed)
+        in->write_fd = open(in->path, O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+    if (in->fd < 0 || (!in->closed && in->write_fd < 0))
+        return error_set_errno(e, -errno, "cannot open %s for standard input", in->path);
+    input_wait(io);
     return 0;
 }
 
@@ -412,7 +437,7 @@ int stdio_new(Loop *loop, const StdioSpec *spec, StdioDrainedFn drained, void *u
     if (r >= 0)
         r = output_open(&io->out[1], spec->stderr_path, e);
     if (r >= 0)
-        r = input_open(&io->in, spec->stdin_path, e);
+        r = input_check(&io->in, spec->stdin_path, e);
     if (r < 0)
         return r;
     *ret = TAKE_PTR(io);
@@ -425,7 +450,6 @@ int stdio_start(Stdio *io, TtrpcClient *agent)
     for (int i = 0; i < 2; i++)
         if (!io->out[i].drained)
             pull(&io->out[i]);
-    input_wait(io);
     return 0;
 }
 
@@ -438,7 +462,10 @@ static void on_stall(_unused_ LoopSource *source, void *userdata)
             log_warning("container %s: %s is given up: nobody took anything for %llu s after the process ended",
                         io->id, io->out[i].name, STALL_USEC / USEC_PER_SEC);
             output_done(&io->out[i]);
+            /* Its descriptor stays, for a reader that comes late. */
+            io->out[i].drained = true;
         }
+    check_drained(io);
 }
 
 void stdio_process_ended(Stdio *io)
@@ -454,8 +481,10 @@ void stdio_abandon(Stdio *io)
     input_end(io);
     if (io->in.call)
         ttrpc_pending_cancel(TAKE_PTR(io->in.call));
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 2; i++) {
         output_done(&io->out[i]);
+        io->out[i].drained = true;
+    }
     io->agent = NULL;
 }
 
@@ -478,6 +507,7 @@ Stdio *stdio_free(Stdio *io)
     }
     loop_source_free(io->stall);
     loop_source_free(io->drained_later);
+    free(io->in.path);
     free(io->id);
     free(io->exec_id);
     free(io);

@@ -5,10 +5,11 @@
  *
  * Output is pulled: a piece is asked for, written to the FIFO, and only then the next one, so that a slow reader
  * holds back its own process and nothing else. The shim holds both ends of the FIFOs: when containerd is restarted
- * nothing breaks and what lies in a FIFO stays there. When the process has ended, a FIFO is closed (which is the
- * end of file that the reader waits for) as soon as it has been read empty, or at the latest by stdio_free().
+ * nothing breaks and what lies in a FIFO stays there. At the end a FIFO is closed (which is the end of file that
+ * the reader waits for) as soon as it has been read empty, and only then counts as drained: containerd's CRI stops
+ * reading when it hears of the exit.
  *
- * Input is pushed. It ends when containerd said so (CloseIO) and all who had the FIFO open closed it. */
+ * Input is pushed, from the start of the process on. It ends when containerd said so (CloseIO) and all who had the FIFO open closed it. */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -36,11 +37,15 @@ int stdio_new(Loop *loop, const StdioSpec *spec, StdioDrainedFn drained, void *u
 Stdio *stdio_free(Stdio *stdio);
 DEFINE_CLEANUP_FUNC(Stdio *, stdio_free)
 
-/* Starts to move data, once the agent knows the process. */
+/* Starts to move output, once the agent knows the process. */
 int stdio_start(Stdio *stdio, TtrpcClient *agent);
 
+/* Opens the FIFO of the input, once the process was started, and starts to move it. Not earlier: ctr can tell of
+ * the end of its input (CloseIO) only when it has got the answer to Create, and would lose an earlier one. */
+int stdio_start_input(Stdio *stdio, Error *e);
+
 /* Tells that the process has ended: from now on a reader that takes nothing for a while, or a stream that does not
- * end, is given up, so that the exit can be reported. */
+ * end, is given up, so that the exit can be reported. What lies in the FIFO then is kept until stdio_free(). */
 void stdio_process_ended(Stdio *stdio);
 
 /* Containerd's side is done with the input. */

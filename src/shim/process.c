@@ -166,11 +166,17 @@ void process_end(Process *p, uint32_t exit_status)
 
 void process_started(Process *p)
 {
+    _cleanup_error_ Error e = ERROR_INIT;
+
     if (process_move(p, PROCESS_RUNNING, NULL) < 0)
         return;
     task_event_start(p);
-    if (p->ended_early)
+    if (p->ended_early) {
         process_end(p, p->exit_status);
+        return;
+    }
+    if (p->stdio && stdio_start_input(p->stdio, &e) < 0)
+        log_warning("container %s: %s", p->container->id, error_message(&e));
 }
 
 static void on_process_exit(const TtrpcReply *reply, void *userdata)
