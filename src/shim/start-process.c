@@ -3,6 +3,7 @@
 #include "shim/start-process.h"
 
 #include <errno.h>
+#include <malloc.h>
 
 #include "agent.pb-c.h"
 #include "base/log.h"
@@ -36,6 +37,7 @@ static void succeed(ProcessOp *start)
     response.pid = (uint32_t)getpid();
     process_started(p);
     ttrpc_call_reply(call, &response.base);
+    (void)malloc_trim(0);
 }
 
 static void on_started(const TtrpcReply *reply, void *userdata)
