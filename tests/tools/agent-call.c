@@ -13,8 +13,10 @@
  *     kill ID SIGNAL [all]               write ID TEXT (\n is a newline)
  *     read ID stdout|stderr FILE         (to the end; writes what came to FILE)
  *     slow-read ID stdout BYTES          (one piece from offset 0, not acknowledged)
+ *     network DEVICE-MAC NAME MAC ADDRESS PREFIX GATEWAY      (IPv4, with a default route)
  *     clock NSEC | shutdown | pause ID */
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -236,6 +238,49 @@ static int do_file(Session *s, char **w, size_t n)
     return call(s, s->task, "AddFiles", &q.base, NULL);
 }
 
+static bool parse_mac(const char *text, uint8_t mac[static 6])
+{
+    return sscanf(text, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &mac[0], &mac[1], &mac[2], &mac[3], &mac[4], &mac[5]) == 6;
+}
+
+static int do_network(Session *s, char **w, size_t n)
+{
+    Cloudhv__Agent__V1__ConfigureNetworkRequest q = CLOUDHV__AGENT__V1__CONFIGURE_NETWORK_REQUEST__INIT;
+    Cloudhv__Agent__V1__Interface interface = CLOUDHV__AGENT__V1__INTERFACE__INIT, *interfaces[] = {&interface};
+    Cloudhv__Agent__V1__Address address = CLOUDHV__AGENT__V1__ADDRESS__INIT, *addresses[] = {&address};
+    Cloudhv__Agent__V1__Route route = CLOUDHV__AGENT__V1__ROUTE__INIT, link = CLOUDHV__AGENT__V1__ROUTE__INIT;
+    Cloudhv__Agent__V1__Route *routes[] = {&link, &route};
+    uint8_t device_mac[6], mac[6], ip[4], gateway[4], subnet[4];
+
+    if (n < 7 || !parse_mac(w[1], device_mac) || !parse_mac(w[3], mac) || inet_pton(AF_INET, w[4], ip) != 1 ||
+        inet_pton(AF_INET, w[6], gateway) != 1)
+        return -EINVAL;
+    interface.device_mac = (ProtobufCBinaryData){.data = device_mac, .len = 6};
+    interface.mac = (ProtobufCBinaryData){.data = mac, .len = 6};
+    interface.name = w[2];
+    interface.mtu = 1400;
+    interface.addresses = addresses;
+    interface.n_addresses = 1;
+    address.address = (ProtobufCBinaryData){.data = ip, .len = 4};
+    address.prefix = (uint32_t)strtoul(w[5], NULL, 10);
+    route.interface = w[2];
+    route.family = AF_INET;
+    route.gateway = (ProtobufCBinaryData){.data = gateway, .len = 4};
+    /* The subnet's route is one of the routes, as the host reads them. */
+    memcpy(subnet, ip, sizeof(subnet));
+    subnet[3] = 0;
+    link.interface = w[2];
+    link.family = AF_INET;
+    link.destination = (ProtobufCBinaryData){.data = subnet, .len = 4};
+    link.prefix = 24;
+    link.scope = 253; /* RT_SCOPE_LINK */
+    q.interfaces = interfaces;
+    q.routes = routes;
+    q.n_interfaces = 1;
+    q.n_routes = 2;
+    return call(s, s->task, "ConfigureNetwork", &q.base, NULL);
+}
+
 static int do_cat(Session *s, char **w, size_t n)
 {
     Cloudhv__Agent__V1__ReadTreeFileRequest q = CLOUDHV__AGENT__V1__READ_TREE_FILE_REQUEST__INIT;
@@ -452,7 +497,7 @@ static const Command commands[] = {
     {"file", do_file},     {"cat", do_cat},           {"create", do_create}, {"start", do_start},
     {"wait", do_wait},     {"delete", do_delete},     {"pids", do_pids},     {"list", do_list},
     {"kill", do_kill},     {"write", do_write},       {"read", do_read},     {"slow-read", do_slow_read},
-    {"pause", do_pause},   {"close-stdin", do_close_stdin},
+    {"pause", do_pause},   {"close-stdin", do_close_stdin}, {"network", do_network},
 };
 
 static int run_line(Session *s, char *line)

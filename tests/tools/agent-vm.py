@@ -273,6 +273,25 @@ class Suite:
         assert self.shell("echo hello; hostname; cat /proc/self/oom_score_adj") == "hello\npod1\n0\n"
         log(f"  create to delete in {time.monotonic() - begin:.3f} s")
 
+    def test_network(self):
+        """The device is plugged after its configuration has arrived."""
+        configuration = "network 02:00:00:00:00:07 eth0 02:00:00:00:00:99 10.0.2.15 24 10.0.2.2"
+        begin = time.monotonic()
+        self.m.send(configuration)
+        self.m.qmp.call("netdev_add", type="user", id="net0", restrict=True)
+        self.m.qmp.call("device_add", driver="virtio-net-pci", netdev="net0", id="nic0",
+                        bus=self.m.free_slots.pop(), mac="02:00:00:00:00:07")
+        self.m.receive(configuration)
+        log(f"  plugged and configured in {time.monotonic() - begin:.3f} s")
+        for _ in range(2):
+            out = self.shell("ip addr show eth0; ip route; ip link show lo; cat /proc/sys/net/ipv4/"
+                             "ip_unprivileged_port_start")
+            for text in ("02:00:00:00:00:99", "10.0.2.15/24", "mtu 1400", "default via 10.0.2.2", "LOOPBACK,UP"):
+                assert text in out, out
+            assert out.endswith("80\n"), out
+            self.m.call(configuration)
+        self.m.call("network 02:00:00:00:00:07 eth0 02:00:00:00:00:99 10.0.2.15 33 10.0.2.2", expect="error 3")
+
     def test_scratch(self):
         assert "ok" in self.shell("echo x > /written && dd if=/dev/zero of=/big bs=1M count=8 2>/dev/null; "
                                   "df / | tail -1 >&2; echo ok", scratch="scratch")
