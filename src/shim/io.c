@@ -62,6 +62,7 @@ struct Stdio {
     LoopSource *drained_later;
     StdioDrainedFn drained;
     void *userdata;
+    bool ended; /* the process */
     bool told;
 };
 
@@ -93,7 +94,7 @@ static void on_drained_later(_unused_ LoopSource *source, void *userdata)
 
 static void check_drained(Stdio *io)
 {
-    if (io->told || !io->out[0].drained || !io->out[1].drained)
+    if (!io->ended || io->told || !io->out[0].drained || !io->out[1].drained)
         return;
     io->told = true;
     io->stall = loop_source_free(io->stall);
@@ -471,6 +472,7 @@ static void on_stall(_unused_ LoopSource *source, void *userdata)
 void stdio_process_ended(Stdio *io)
 {
     input_end(io);
+    io->ended = true;
     if (!io->told && !io->stall && loop_add_timer(io->loop, STALL_USEC, on_stall, io, &io->stall) < 0)
         log_warning("container %s: cannot watch the end of its output", io->id);
     check_drained(io);

@@ -29,7 +29,7 @@ typedef struct StdioSpec {
     const char *stderr_path;
 } StdioSpec;
 
-/* Called once, from the loop, when all output has been pulled to its end and handed over. */
+/* Called once, from the loop, when the process has ended and all output has been pulled to its end and read. */
 typedef void (*StdioDrainedFn)(void *userdata);
 
 /* Opens the FIFOs. -EOPNOTSUPP for a kind of log URI that is not served. */
