@@ -32,8 +32,7 @@ typedef struct Confinement {
     const ConfinedLimits *limits;
     const Layers *layers; /* NULL: no view is made */
     bool with_upper;
-    int program_fd, out_fd;
-    const char *place;
+    const char *program, *out, *place;
 } Confinement;
 
 static int set_limit(int resource, uint64_t value)
@@ -127,18 +126,26 @@ static int mount_view(const Confinement *c)
     return r;
 }
 
-/* A root of its own: a small tmpfs with view, program and output, and nothing else of the host. */
+/* A root of its own: a small tmpfs with view, program and output, and nothing else of the host. The files are
+ * opened in the new mount namespace, since a bind cannot take them from another, and before the tmpfs may
+ * hide them. */
 static int make_root(const Confinement *c)
 {
+    _cleanup_close_ int program = -EBADF, out = -EBADF;
     int r;
 
     if (unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) < 0 ||
-        mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-        mount("tmpfs", c->place, "tmpfs", MS_NOSUID | MS_NODEV, "size=256m,mode=755") < 0 ||
+        mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+        return -errno;
+    program = open(c->program, O_PATH | O_CLOEXEC);
+    out = open(c->out, O_PATH | O_CLOEXEC | O_NOFOLLOW);
+    if (program < 0 || out < 0)
+        return -errno;
+    if (mount("tmpfs", c->place, "tmpfs", MS_NOSUID | MS_NODEV, "size=256m,mode=755") < 0 ||
         chdir(c->place) < 0 || mkdir("tmp", 0755) < 0 || chmod("tmp", 01777) < 0)
         return -errno;
-    if ((r = bind_file(c->program_fd, "mkfs.erofs", true)) < 0 ||
-        (r = bind_file(c->out_fd, "out", false)) < 0 || (r = mount_view(c)) < 0)
+    if ((r = bind_file(program, "mkfs.erofs", true)) < 0 || (r = bind_file(out, "out", false)) < 0 ||
+        (r = mount_view(c)) < 0)
         return r;
     if (syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
         return -errno;
@@ -249,24 +256,23 @@ static int run(const char *what, const ProcessSpec *spec, int pipe_fds[static 2]
     }
 }
 
-int confined_mkfs_erofs(const char *program, const Layers *layers, bool with_upper, int out_fd,
+int confined_mkfs_erofs(const char *program, const Layers *layers, bool with_upper, const char *out,
                         const char *place, const ConfinedLimits *limits, Error *e)
 {
     static const char *const argv[] = {"/mkfs.erofs", "--quiet",       "-T0",
                                        "--mkfs-time", "-U" IMAGE_UUID, "--exclude-path=" SCRATCH_FILE_NAME,
                                        "/out",        "/view",         NULL};
     static const char *const environment[] = {"TMPDIR=/tmp", NULL};
-    _cleanup_close_ int program_fd = open(program, O_RDONLY | O_CLOEXEC);
     Confinement c = {.limits = limits,
                      .layers = layers,
                      .with_upper = with_upper,
-                     .program_fd = program_fd,
-                     .out_fd = out_fd,
+                     .program = program,
+                     .out = out,
                      .place = place};
     int pipe_fds[2];
 
-    if (program_fd < 0)
-        return error_set_errno(e, -errno, "cannot open %s (mkfs_erofs_binary)", program);
+    if (access(program, X_OK) < 0)
+        return error_set_errno(e, -errno, "cannot execute %s (mkfs_erofs_binary)", program);
     if (pipe2(pipe_fds, O_CLOEXEC) < 0)
         return error_set_errno(e, -errno, "cannot run mkfs.erofs");
     return run("mkfs.erofs",

@@ -14,10 +14,10 @@ typedef struct ConfinedLimits {
 } ConfinedLimits;
 
 /* Runs mkfs.erofs on the merged view of the layers, with CAP_DAC_READ_SEARCH only, in a root that holds
- * nothing but the view (read-only), the program and the output. `out_fd` is the file that gets the image;
- * `with_upper` puts the upper directory on top of the view. The mount for that is made at `place`, a
- * directory, in a mount namespace of the child. */
-int confined_mkfs_erofs(const char *program, const Layers *layers, bool with_upper, int out_fd,
+ * nothing but the view (read-only), the program and the output. `out` is the file, which exists, that gets
+ * the image; `with_upper` puts the upper directory on top of the view. The mount for that is made at `place`,
+ * a directory, in a mount namespace of the child. */
+int confined_mkfs_erofs(const char *program, const Layers *layers, bool with_upper, const char *out,
                         const char *place, const ConfinedLimits *limits, Error *e);
 
 /* Runs mke2fs on an empty file, without any capability. */

@@ -31,7 +31,7 @@ static int convert(const ImageConfig *config, const Layers *layers, bool with_up
     if (fchown(fd, uid, uid) < 0)
         r = error_set_errno(e, -errno, "cannot hand %s to the converter", path);
     if (r >= 0)
-        r = confined_mkfs_erofs(config->mkfs_erofs, layers, with_upper, fd, config->cache_dir, &limits, e);
+        r = confined_mkfs_erofs(config->mkfs_erofs, layers, with_upper, path, config->cache_dir, &limits, e);
     if (r >= 0)
         r = cache_add(config, identity, fd, path, ret, e);
     if (r < 0)
