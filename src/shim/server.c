@@ -107,7 +107,7 @@ void shim_stop(Shim *shim)
 void shim_check_idle(Shim *shim)
 {
     /* Otherwise containerd says when; but a bundle that is gone means that nobody will. */
-    if (!shim->containers && server_of(shim)->bundle_gone)
+    if (!shim->containers && (shim->stop_when_idle || server_of(shim)->bundle_gone))
         shim_stop(shim);
 }
 

@@ -26,6 +26,7 @@ typedef struct Shim {
     Record *record;
     Pod *pod;              /* NULL until the first Create */
     Container *containers; /* in the order of their creation */
+    bool stop_when_idle;   /* containerd has asked already, while a Create went on */
 } Shim;
 
 /* The number of containers changed, or something else that may let the shim end. */

@@ -363,19 +363,20 @@ static void handle_resize(TtrpcCall *call, const ProtobufCMessage *message, void
         ttrpc_call_fail(call, ttrpc_code_from_errno(r), "cannot resize the terminal: %s", strerrordesc_np(-r));
 }
 
-static void handle_shutdown(TtrpcCall *call, _unused_ const ProtobufCMessage *message, void *userdata)
+/* Comes after each deletion of a task, and after a Create that failed or was given up: then with the id of a
+ * container that may still be on its way. */
+static void handle_shutdown(TtrpcCall *call, const ProtobufCMessage *message, void *userdata)
 {
+    const Containerd__ShutdownRequest *request = (const Containerd__ShutdownRequest *)message;
     Shim *shim = userdata;
-    bool remain = false;
+    Container *c = container_find(shim, request->id);
 
-    for (Container *c = shim->containers; c; c = c->next) {
-        if (c->create)
-            create_abort(c->create, "containerd shuts the shim down");
-        else
-            remain = true;
+    if (c && c->create) {
+        create_abort(c->create, "containerd shuts the shim down");
+        shim->stop_when_idle = true;
     }
     reply_empty(call);
-    if (!remain)
+    if (!shim->containers)
         shim_stop(shim);
 }
 
