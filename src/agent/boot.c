@@ -19,9 +19,8 @@
 #include "base/log.h"
 
 enum {
-    /* The agent needs five descriptors for each of AGENT_CONTAINERS_MAX containers; the limits are also what
-     * containers inherit whose spec names none: the same as systemd gives to services. */
-    FILES_SOFT = 1024,
+    /* Five descriptors for each container and four for each exec, at their most. crun gets less. */
+    FILES_SOFT = 65536,
     FILES_HARD = 524288,
     /* Larger allocations (messages, pieces of streams) go back to the kernel when they are freed. */
     MALLOC_THRESHOLD = 32 * 1024,
@@ -147,7 +146,7 @@ void boot_setup_log(void)
     int fd = -EBADF;
 
     /* The kernel would drop more than ten messages in five seconds; there never are many. */
-    (void)fs_write_existing("/proc/sys/kernel/printk_devkmsg", "on");
+    (void)fs_write_existing("/proc/sys/kernel/printk_devkmsg", "on\n");
     if (!debug)
         fd = open("/dev/kmsg", O_WRONLY | O_CLOEXEC | O_NOCTTY);
     if (fd >= 0) {

@@ -248,6 +248,20 @@ int cgroup_is_populated(const char *directory)
     return r < 0 ? r : value != 0;
 }
 
+int cgroup_freeze(const char *directory, bool frozen)
+{
+    _cleanup_free_ char *path = fs_join(directory, "cgroup.freeze");
+
+    return path ? fs_write_existing(path, frozen ? "1" : "0") : -ENOMEM;
+}
+
+bool cgroup_is_frozen(const char *directory)
+{
+    uint64_t value = 0;
+
+    return read_event(directory, "cgroup.events", "frozen", &value) >= 0 && value != 0;
+}
+
 uint64_t cgroup_oom_kills(const char *directory)
 {
     uint64_t value = 0;

@@ -32,6 +32,11 @@ int cgroup_processes(const char *directory, size_t max, pid_t **ret, size_t *ret
 /* 1 when the cgroup or one below it has processes, 0 when not or when it does not exist. */
 int cgroup_is_populated(const char *directory);
 
+/* Holds all processes of the cgroup, or lets them go on; cgroup.events tells when that is reached. */
+int cgroup_freeze(const char *directory, bool frozen);
+/* Whether all are held. */
+bool cgroup_is_frozen(const char *directory);
+
 /* How many processes of the cgroup the OOM killer has ended; 0 when it cannot be known. */
 uint64_t cgroup_oom_kills(const char *directory);
 

@@ -88,14 +88,12 @@ static void creation_done(Creation *creation)
         container_delete_begin(c);
 }
 
-static int read_pid_file(const Container *c, pid_t *ret, Error *e)
+int container_read_pid_file(const char *path, pid_t *ret, Error *e)
 {
-    _cleanup_free_ char *path = fs_join(c->directory, "pid"), *text = NULL;
+    _cleanup_free_ char *text = NULL;
     long value;
     int r;
 
-    if (!path)
-        return error_set(e, -ENOMEM, "out of memory");
     r = fs_read_file(path, 32, &text, NULL);
     if (r < 0)
         return error_set_errno(e, r, "cannot read %s", path);
@@ -108,10 +106,13 @@ static int read_pid_file(const Container *c, pid_t *ret, Error *e)
 
 static int adopt_process(Container *c, Error *e)
 {
+    _cleanup_free_ char *path = fs_join(c->directory, "pid");
     pid_t pid = 0;
     int r;
 
-    r = read_pid_file(c, &pid, e);
+    if (!path)
+        return error_set(e, -ENOMEM, "out of memory");
+    r = container_read_pid_file(path, &pid, e);
     if (r >= 0)
         r = process_set_pid(c->process, pid, e);
     if (r < 0)

@@ -102,6 +102,7 @@ static void processes_gone(Container *c)
     c->waits_for_end = false;
     c->end_timer = loop_source_free(c->end_timer);
     c->cgroup_watch = cgroup_watch_free(c->cgroup_watch);
+    container_execs_free(c);
     /* crun knows nothing of a container whose creation did not get that far. */
     if (!state || access(state, F_OK) < 0)
         remove_files(c);
@@ -125,7 +126,8 @@ void container_dismantle_continue(Container *c)
 {
     bool process_left = process_pid(c->process) > 0 && !process_exit(c->process);
 
-    if (c->waits_for_end && !process_left && cgroup_is_populated(c->cgroup) <= 0)
+    /* crun may be about to put a process there. */
+    if (c->waits_for_end && !process_left && !container_execs_are_starting(c) && cgroup_is_populated(c->cgroup) <= 0)
         processes_gone(c);
 }
 

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* The inside of a container, shared by container.c (states, signals), container-create.c and
- * container-delete.c. */
+/* The inside of a container, shared by container.c (states, signals) and container-*.c. */
 
 #include "agent/cgroup.h"
 #include "agent/container.h"
@@ -10,6 +9,7 @@
 enum {
     CONTAINER_CRUN_TIMEOUT_SECS = 120, /* generous: under emulation crun takes seconds on a busy machine */
     CONTAINER_KILL_TIMEOUT_SECS = 30,
+    CONTAINER_PAUSE_TIMEOUT_SECS = 10,
     CONTAINER_DISK_TIMEOUT_SECS = 10, /* where the host names none */
     CONTAINER_DISK_TIMEOUT_MAX_SECS = 600,
 };
@@ -23,6 +23,7 @@ typedef struct Completion {
 } Completion;
 
 typedef struct Creation Creation;
+typedef struct Exec Exec;
 
 struct Container {
     Containers *registry;
@@ -36,7 +37,11 @@ struct Container {
     CgroupWatch *cgroup_watch;
 
     Creation *creation; /* while CREATING */
-    Completion *starts, *deletes;
+    Completion *starts, *deletes, *pauses;
+    bool paused; /* wanted, and reached when nobody waits in `pauses` */
+    LoopSource *pause_timer;
+    Exec *execs;
+    size_t n_execs;
 
     /* While it is taken apart, after a removal or a failed creation. */
     bool waits_for_end;
@@ -74,6 +79,16 @@ void container_creation_abort(Container *c);
 void container_dismantle(Container *c, ContainerDoneFn done, void *userdata);
 /* A process or the last one of the cgroup has ended: go on if that was waited for. */
 void container_dismantle_continue(Container *c);
+
+/* Frees all further processes; none may be starting. */
+void container_execs_free(Container *c);
+bool container_execs_are_starting(const Container *c);
+
+/* The cgroup or the first process has changed: answer those who wait for a pause. */
+void container_pause_continue(Container *c);
+
+/* Reads a number that crun wrote. */
+int container_read_pid_file(const char *path, pid_t *ret, Error *e);
 
 /* Begins the removal for those in `deletes`. */
 void container_delete_begin(Container *c);

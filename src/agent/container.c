@@ -77,6 +77,11 @@ Process *container_process(Container *c)
     return c->process;
 }
 
+const char *container_cgroup(const Container *c)
+{
+    return c->cgroup;
+}
+
 static const char *state_name(ContainerState state)
 {
     static const char *const names[] = {"creating", "created", "starting", "running", "stopped", "deleting"};
@@ -93,7 +98,7 @@ const char *container_status(const Container *c)
     case CONTAINER_STARTING:
         return "created";
     case CONTAINER_RUNNING:
-        return "running";
+        return c->paused ? "paused" : "running";
     case CONTAINER_STOPPED:
     case CONTAINER_DELETING:
         break;
@@ -169,8 +174,10 @@ Container *container_free(Container *c)
         }
     if (c->process && process_pid(c->process) > 0 && !process_exit(c->process))
         reaper_forget(c->registry->context.reaper, process_pid(c->process));
+    container_execs_free(c);
     cgroup_watch_free(c->cgroup_watch);
     loop_source_free(c->end_timer);
+    loop_source_free(c->pause_timer);
     process_free(c->process);
     free(c->id);
     free(c->directory);
@@ -224,6 +231,7 @@ static void on_cgroup_event(LoopSource *source, void *userdata)
     Container *c = userdata;
 
     finish_output(c);
+    container_pause_continue(c);
     container_dismantle_continue(c);
 }
 
@@ -250,6 +258,7 @@ void container_process_ended(pid_t pid, int status, uint64_t nsec, void *userdat
     log_info("container %s: its process ended with %u%s", c->id, process_exit_status(status),
              oom ? ", out of memory" : "");
     finish_output(c);
+    container_pause_continue(c);
     container_dismantle_continue(c);
 }
 

@@ -66,6 +66,17 @@ typedef void (*ContainerDeletedFn)(int number, const char *message, const Contai
  * made is removed as soon as that is over; one that is being removed already is waited for. */
 int container_delete(Container *container, ContainerDeletedFn done, void *userdata, Error *e);
 
+/* Announces a further process; its streams can be read from now on. */
+int container_exec(Container *container, const Cloudhv__Agent__V1__ExecRequest *request, Error *e);
+/* NULL: there is none. */
+Process *container_exec_process(const Container *container, const char *exec_id);
+/* Like container_start() and container_delete(), for such a process. */
+int container_exec_start(Container *container, const char *exec_id, ContainerDoneFn done, void *userdata, Error *e);
+int container_exec_delete(Container *container, const char *exec_id, ContainerRemains *ret, Error *e);
+
+/* Holds all processes of a running container, or lets them go on; calls back when all have stopped or go on. */
+int container_pause(Container *container, bool paused, ContainerDoneFn done, void *userdata, Error *e);
+
 /* Sends a signal to the first process, or to all. */
 int container_kill(Container *container, int signal, bool all, Error *e);
 
@@ -74,9 +85,12 @@ int container_processes(Container *container, size_t max, pid_t **ret, size_t *r
 
 const char *container_id(const Container *container);
 ContainerState container_state(const Container *container);
-/* "created", "running", "stopped"; NULL while it is being made. */
+/* "created", "running", "paused", "stopped"; NULL while it is being made. */
 const char *container_status(const Container *container);
 Process *container_process(Container *container);
+
+/* The directory of its cgroup. */
+const char *container_cgroup(const Container *container);
 
 /* Whether a container may go from one state to another. */
 bool container_move_is_allowed(ContainerState from, ContainerState to);

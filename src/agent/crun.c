@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include "agent/names.h"
@@ -17,6 +18,7 @@ enum {
     CRUN_ARGUMENTS_MAX = 24,
     CRUN_LOG_MAX = 64 * 1024,
     CRUN_MESSAGE_MAX = 1024,
+    CRUN_FILES_SOFT = 1024,
 };
 
 typedef struct CrunRun {
@@ -89,11 +91,21 @@ static void on_end(pid_t pid, int status, uint64_t ended_nsec, void *userdata)
     run->done(-EIO, message ?: "crun failed", run->userdata);
 }
 
-/* The agent is exempt from the guest's OOM killer; what it starts must not be. */
+/* The agent is exempt from the guest's OOM killer; what it starts must not be. Containers whose spec names no
+ * limit of open files inherit this one, the same that systemd gives to services. */
 static int child_prepare(void *userdata)
 {
-    int r = fs_write_existing("/proc/self/oom_score_adj", "0");
+    struct rlimit files;
+    int r;
 
+    if (getrlimit(RLIMIT_NOFILE, &files) < 0)
+        return -errno;
+    if (files.rlim_cur > CRUN_FILES_SOFT) {
+        files.rlim_cur = CRUN_FILES_SOFT;
+        if (setrlimit(RLIMIT_NOFILE, &files) < 0)
+            return -errno;
+    }
+    r = fs_write_existing("/proc/self/oom_score_adj", "0");
     return r == -ENOENT ? 0 : r;
 }
 

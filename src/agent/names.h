@@ -17,6 +17,7 @@
 enum {
     AGENT_NAME_MAX = 128,
     AGENT_CONTAINERS_MAX = 128,
+    AGENT_EXECS_MAX = 64, /* in one container */
 };
 
 /* A container id, tree, volume or serial: 1 to 128 letters, digits and "._-+@:", not starting with '.' or

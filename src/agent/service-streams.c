@@ -25,11 +25,13 @@ Container *service_find_container(TtrpcCall *call, const AgentContext *context, 
 Process *service_find_process(TtrpcCall *call, const AgentContext *context, const char *id, const char *exec_id)
 {
     Container *c = service_find_container(call, context, id);
+    Process *p;
 
     if (!c)
         return NULL;
-    if (exec_id[0] == 0)
-        return container_process(c);
+    p = exec_id[0] ? container_exec_process(c, exec_id) : container_process(c);
+    if (p)
+        return p;
     ttrpc_call_fail(call, TTRPC_NOT_FOUND, "%s: there is no process \"%.140s\" in the container %s",
                     ttrpc_call_method(call), exec_id, id);
     return NULL;
@@ -76,7 +78,7 @@ static void on_process_end(const ProcessExit *exit, void *userdata)
     if (exit)
         reply_exit(o->call, exit);
     else
-        ttrpc_call_fail(o->call, TTRPC_NOT_FOUND, "the container was deleted");
+        ttrpc_call_fail(o->call, TTRPC_NOT_FOUND, "WaitProcess: the process was deleted");
 }
 
 void service_wait_process(TtrpcCall *call, const ProtobufCMessage *request, void *userdata)

@@ -6,6 +6,7 @@
 
 #include "agent/names.h"
 #include "agent/service-streams.h"
+#include "agent/stats.h"
 
 typedef Cloudhv__Agent__V1__Empty Empty;
 
@@ -80,10 +81,11 @@ static void handle_read_tree_file(TtrpcCall *call, const ProtobufCMessage *reque
 typedef struct ContainerCall {
     TtrpcCall *call;
     const AgentContext *context;
-    char id[AGENT_NAME_MAX + 1];
+    char id[AGENT_NAME_MAX + 1], exec_id[AGENT_NAME_MAX + 1];
 } ContainerCall;
 
-static ContainerCall *container_call_new(TtrpcCall *call, const AgentContext *context, const char *id)
+static ContainerCall *container_call_new(TtrpcCall *call, const AgentContext *context, const char *id,
+                                         const char *exec_id)
 {
     ContainerCall *cc = calloc(1, sizeof(*cc));
 
@@ -94,14 +96,18 @@ static ContainerCall *container_call_new(TtrpcCall *call, const AgentContext *co
     cc->call = call;
     cc->context = context;
     snprintf(cc->id, sizeof(cc->id), "%s", id);
+    snprintf(cc->exec_id, sizeof(cc->exec_id), "%s", exec_id);
     return cc;
 }
 
-static uint32_t container_pid(const ContainerCall *cc)
+static uint32_t process_number(const ContainerCall *cc)
 {
     Container *c = containers_find(cc->context->containers, cc->id);
+    Process *p = NULL;
 
-    return c ? (uint32_t)process_pid(container_process(c)) : 0;
+    if (c)
+        p = cc->exec_id[0] ? container_exec_process(c, cc->exec_id) : container_process(c);
+    return p ? (uint32_t)process_pid(p) : 0;
 }
 
 static void on_created(int number, const char *message, void *userdata)
@@ -113,7 +119,7 @@ static void on_created(int number, const char *message, void *userdata)
         service_fail(cc->call, number, message);
         return;
     }
-    response.pid = container_pid(cc);
+    response.pid = process_number(cc);
     ttrpc_call_reply(cc->call, &response.base);
 }
 
@@ -128,7 +134,7 @@ static void handle_create_container(TtrpcCall *call, const ProtobufCMessage *req
 
     if (service_refuse(call, context))
         return;
-    cc = container_call_new(call, context, q->id);
+    cc = container_call_new(call, context, q->id, "");
     if (!cc)
         return;
     r = container_create(context->containers, q, on_created, cc, &e);
@@ -180,7 +186,7 @@ static void on_started(int number, const char *message, void *userdata)
         service_fail(cc->call, number, message);
         return;
     }
-    response.pid = container_pid(cc);
+    response.pid = process_number(cc);
     ttrpc_call_reply(cc->call, &response.base);
 }
 
@@ -190,30 +196,71 @@ static void handle_start_process(TtrpcCall *call, const ProtobufCMessage *reques
     _cleanup_error_ Error e = ERROR_INIT;
     AgentContext *context = userdata;
     ContainerCall *cc;
+    Container *c;
     int r;
 
     if (service_refuse(call, context) || !service_find_process(call, context, q->id, q->exec_id))
         return;
-    cc = container_call_new(call, context, q->id);
+    cc = container_call_new(call, context, q->id, q->exec_id);
     if (!cc)
         return;
-    r = container_start(containers_find(context->containers, q->id), on_started, cc, &e);
+    c = containers_find(context->containers, q->id);
+    r = q->exec_id[0] ? container_exec_start(c, q->exec_id, on_started, cc, &e)
+                      : container_start(c, on_started, cc, &e);
     if (r < 0) {
         free(cc);
         service_fail(call, r, error_message(&e));
     }
 }
 
-/* The first process is deleted with its container; there are no others yet. */
+static void handle_exec(TtrpcCall *call, const ProtobufCMessage *request, void *userdata)
+{
+    const Cloudhv__Agent__V1__ExecRequest *q = (const Cloudhv__Agent__V1__ExecRequest *)request;
+    _cleanup_error_ Error e = ERROR_INIT;
+    AgentContext *context = userdata;
+    Container *c;
+    int r;
+
+    if (service_refuse(call, context))
+        return;
+    c = service_find_container(call, context, q->id);
+    if (!c)
+        return;
+    r = container_exec(c, q, &e);
+    if (r < 0)
+        service_fail(call, r, error_message(&e));
+    else
+        reply_empty(call);
+}
+
 static void handle_delete_process(TtrpcCall *call, const ProtobufCMessage *request, void *userdata)
 {
     const Cloudhv__Agent__V1__ProcessRequest *q = (const Cloudhv__Agent__V1__ProcessRequest *)request;
+    _cleanup_error_ Error e = ERROR_INIT;
     AgentContext *context = userdata;
+    ContainerRemains remains;
+    int r;
 
     if (service_refuse(call, context) || !service_find_process(call, context, q->id, q->exec_id))
         return;
-    ttrpc_call_fail(call, TTRPC_FAILED_PRECONDITION,
-                    "DeleteProcess: the first process of a container is deleted by DeleteContainer");
+    if (q->exec_id[0] == 0) {
+        ttrpc_call_fail(call, TTRPC_FAILED_PRECONDITION,
+                        "DeleteProcess: the first process of a container is deleted by DeleteContainer");
+        return;
+    }
+    r = container_exec_delete(containers_find(context->containers, q->id), q->exec_id, &remains, &e);
+    on_deleted(r, r < 0 ? error_message(&e) : NULL, &remains, call);
+}
+
+static int kill_exec(const Process *p, const Cloudhv__Agent__V1__KillRequest *q, Error *e)
+{
+    int r = q->signal < 1 || q->signal > 64 ? -EINVAL : process_signal(p, (int)q->signal);
+
+    if (r == -EINVAL)
+        return error_set(e, r, "%u is not a signal", q->signal);
+    if (r == -ESRCH)
+        return error_set(e, r, "the process %s of the container %s does not run", q->exec_id, q->id);
+    return r < 0 ? error_set_errno(e, -EIO, "cannot send signal %u to the process %s", q->signal, q->exec_id) : 0;
 }
 
 static void handle_kill(TtrpcCall *call, const ProtobufCMessage *request, void *userdata)
@@ -221,16 +268,87 @@ static void handle_kill(TtrpcCall *call, const ProtobufCMessage *request, void *
     const Cloudhv__Agent__V1__KillRequest *q = (const Cloudhv__Agent__V1__KillRequest *)request;
     _cleanup_error_ Error e = ERROR_INIT;
     AgentContext *context = userdata;
+    Process *p;
     int r;
 
-    if (service_refuse(call, context) || !service_find_process(call, context, q->id, q->exec_id))
+    if (service_refuse(call, context))
         return;
-    r = container_kill(containers_find(context->containers, q->id), q->signal > 64 ? 0 : (int)q->signal, q->all,
-                       &e);
+    p = service_find_process(call, context, q->id, q->exec_id);
+    if (!p)
+        return;
+    if (q->exec_id[0])
+        r = kill_exec(p, q, &e);
+    else
+        r = container_kill(containers_find(context->containers, q->id), q->signal > 64 ? 0 : (int)q->signal, q->all,
+                           &e);
     if (r < 0)
         service_fail(call, r, error_message(&e));
     else
         reply_empty(call);
+}
+
+static void on_paused(int number, const char *message, void *userdata)
+{
+    TtrpcCall *call = userdata;
+
+    if (number < 0)
+        service_fail(call, number, message);
+    else
+        reply_empty(call);
+}
+
+static void pause_or_resume(TtrpcCall *call, const ProtobufCMessage *request, const AgentContext *context, bool paused)
+{
+    const Cloudhv__Agent__V1__ContainerRequest *q = (const Cloudhv__Agent__V1__ContainerRequest *)request;
+    _cleanup_error_ Error e = ERROR_INIT;
+    Container *c;
+    int r;
+
+    if (service_refuse(call, context))
+        return;
+    c = service_find_container(call, context, q->id);
+    if (!c)
+        return;
+    r = container_pause(c, paused, on_paused, call, &e);
+    if (r < 0)
+        service_fail(call, r, error_message(&e));
+}
+
+static void handle_pause(TtrpcCall *call, const ProtobufCMessage *request, void *userdata)
+{
+    pause_or_resume(call, request, userdata, true);
+}
+
+static void handle_resume(TtrpcCall *call, const ProtobufCMessage *request, void *userdata)
+{
+    pause_or_resume(call, request, userdata, false);
+}
+
+static void handle_stats(TtrpcCall *call, const ProtobufCMessage *request, void *userdata)
+{
+    const Cloudhv__Agent__V1__StatsRequest *q = (const Cloudhv__Agent__V1__StatsRequest *)request;
+    Cloudhv__Agent__V1__StatsResponse response = CLOUDHV__AGENT__V1__STATS_RESPONSE__INIT;
+    _cleanup_free_ uint8_t *metrics = NULL;
+    _cleanup_error_ Error e = ERROR_INIT;
+    AgentContext *context = userdata;
+    Container *c = NULL;
+    int r;
+
+    if (service_refuse(call, context))
+        return;
+    if (q->id[0]) {
+        c = service_find_container(call, context, q->id);
+        if (!c)
+            return;
+    }
+    r = stats_read(c ? container_cgroup(c) : AGENT_CGROUP_MOUNT AGENT_CGROUP_PARENT, &metrics, &response.metrics.len,
+                   &e);
+    if (r < 0) {
+        service_fail(call, r, error_message(&e));
+        return;
+    }
+    response.metrics.data = metrics;
+    ttrpc_call_reply(call, &response.base);
 }
 
 static void handle_list_processes(TtrpcCall *call, const ProtobufCMessage *request, void *userdata)
@@ -293,10 +411,14 @@ int service_add_task(TtrpcServer *server, AgentContext *context)
         {"ReadTreeFile", handle_read_tree_file},
         {"CreateContainer", handle_create_container},
         {"DeleteContainer", handle_delete_container},
+        {"Exec", handle_exec},
+        {"Pause", handle_pause},
+        {"Resume", handle_resume},
         {"StartProcess", handle_start_process},
         {"WaitProcess", service_wait_process},
         {"DeleteProcess", handle_delete_process},
         {"Kill", handle_kill},
+        {"Stats", handle_stats},
         {"ListProcesses", handle_list_processes},
         {"ListContainers", handle_list_containers},
         {"ReadStream", service_read_stream},

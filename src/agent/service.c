@@ -39,7 +39,7 @@ bool service_refuse(TtrpcCall *call, const AgentContext *context)
 
 void service_hello(TtrpcCall *call, const ProtobufCMessage *request, void *userdata)
 {
-    static const char *const features[] = {"volumes", "pod-pid"};
+    static const char *const features[] = {"volumes", "pod-pid", "exec", "pause", "stats"};
     const Cloudhv__Agent__V1__HelloRequest *q = (const Cloudhv__Agent__V1__HelloRequest *)request;
     Cloudhv__Agent__V1__HelloResponse response = CLOUDHV__AGENT__V1__HELLO_RESPONSE__INIT;
     struct utsname uts;

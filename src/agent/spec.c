@@ -60,27 +60,36 @@ static int join_pid_namespace(json_t *linux_object, const char *path, Error *e)
     return 0;
 }
 
-static int refuse_terminal(json_t *spec, Error *e)
+static int refuse_terminal(json_t *process, Error *e)
 {
-    json_t *process = NULL;
     bool terminal = false;
     int r;
 
-    r = json_get_object(spec, "process", what, &process, e);
-    if (r < 0)
-        return r;
-    if (!process)
-        return error_set(e, -EINVAL, "%s has no \"process\"", what);
     r = json_get_bool(process, "terminal", what, &terminal, e);
     if (r < 0)
         return r;
     return terminal ? error_set(e, -EOPNOTSUPP, "a terminal for the container is not implemented") : 0;
 }
 
+int spec_check_process(const void *text, size_t n, Error *e)
+{
+    _cleanup_json_ json_t *process = NULL;
+    int r;
+
+    if (n > AGENT_SPEC_MAX)
+        return error_set(e, -EINVAL, "the process has %zu bytes, more than %i", n, AGENT_SPEC_MAX);
+    r = json_parse(text, n, "the process", &process, e);
+    if (r < 0)
+        return r;
+    if (!json_is_object(process))
+        return error_set(e, -EINVAL, "the process is not an object");
+    return refuse_terminal(process, e);
+}
+
 int spec_place(const void *text, size_t n, const SpecPlaces *places, char **ret, Error *e)
 {
     _cleanup_json_ json_t *spec = NULL;
-    json_t *root, *linux_object;
+    json_t *process = NULL, *root, *linux_object;
     char *out;
     int r;
 
@@ -91,7 +100,11 @@ int spec_place(const void *text, size_t n, const SpecPlaces *places, char **ret,
         return r;
     if (!json_is_object(spec))
         return error_set(e, -EINVAL, "%s is not an object", what);
-    r = refuse_terminal(spec, e);
+    r = json_get_object(spec, "process", what, &process, e);
+    if (r >= 0 && !process)
+        r = error_set(e, -EINVAL, "%s has no \"process\"", what);
+    if (r >= 0)
+        r = refuse_terminal(process, e);
     if (r < 0)
         return r;
     r = object_member(spec, "root", &root, e);

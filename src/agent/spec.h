@@ -16,6 +16,9 @@ typedef struct SpecPlaces {
     const char *pid_namespace; /* the path that a "pid" namespace joins; NULL: left as the spec has it */
 } SpecPlaces;
 
+/* Checks the process object of an exec: -EINVAL, or -EOPNOTSUPP for one that wants a terminal. */
+int spec_check_process(const void *text, size_t n, Error *e);
+
 /* Gives config.json for crun; the caller frees it. -EINVAL for what is not a spec, -EOPNOTSUPP for one that
  * wants a terminal. */
 int spec_place(const void *text, size_t n, const SpecPlaces *places, char **ret, Error *e);

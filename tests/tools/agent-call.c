@@ -14,7 +14,9 @@
  *     read ID stdout|stderr FILE         (to the end; writes what came to FILE)
  *     slow-read ID stdout BYTES          (one piece from offset 0, not acknowledged)
  *     network DEVICE-MAC NAME MAC ADDRESS PREFIX GATEWAY      (IPv4, with a default route)
- *     clock NSEC | shutdown | pause ID */
+ *     exec ID/EXEC-ID PROCESS-FILE [stdin]     (start, wait, kill, read, write and close-stdin take ID/EXEC-ID)
+ *     delete-process ID/EXEC-ID
+ *     clock NSEC | shutdown | pause ID | resume ID | stats [ID] */
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -26,6 +28,7 @@
 #include "agent.pb-c.h"
 #include "base/fd.h"
 #include "base/fs.h"
+#include "containerd-cgroups.pb-c.h"
 #include "ttrpc/ttrpc.h"
 
 enum {
@@ -361,12 +364,44 @@ static int do_create(Session *s, char **w, size_t n)
     return call(s, s->task, "CreateContainer", &q.base, show_created);
 }
 
+/* Splits "ID/EXEC-ID"; gives the latter, "" where there is none. */
+static char *split_id(char *word)
+{
+    char *slash = strchr(word, '/');
+
+    if (slash)
+        *slash = 0;
+    return slash ? slash + 1 : (char *)"";
+}
+
+static int do_exec(Session *s, char **w, size_t n)
+{
+    Cloudhv__Agent__V1__ExecRequest q = CLOUDHV__AGENT__V1__EXEC_REQUEST__INIT;
+    _cleanup_free_ char *process = NULL;
+    size_t size;
+    int r;
+
+    if (n < 3)
+        return -EINVAL;
+    r = fs_read_file(w[2], 1024 * 1024, &process, &size);
+    if (r < 0)
+        return r;
+    q.exec_id = split_id(w[1]);
+    q.id = w[1];
+    q.process.data = (uint8_t *)process;
+    q.process.len = size;
+    q.stdin = n > 3 && strcmp(w[3], "stdin") == 0;
+    q.stdout = q.stderr = true;
+    return call(s, s->task, "Exec", &q.base, NULL);
+}
+
 static int process_call(Session *s, char **w, size_t n, const char *method, ShowFn show_answer)
 {
     Cloudhv__Agent__V1__ProcessRequest q = CLOUDHV__AGENT__V1__PROCESS_REQUEST__INIT;
 
     if (n < 2)
         return -EINVAL;
+    q.exec_id = split_id(w[1]);
     q.id = w[1];
     return call(s, s->task, method, &q.base, show_answer);
 }
@@ -406,6 +441,40 @@ static int do_pause(Session *s, char **w, size_t n)
     return container_call(s, w, n, "Pause", NULL);
 }
 
+static int do_resume(Session *s, char **w, size_t n)
+{
+    return container_call(s, w, n, "Resume", NULL);
+}
+
+static void show_stats(Session *s, const ProtobufCMessage *m)
+{
+    const Cloudhv__Agent__V1__StatsResponse *r = (const Cloudhv__Agent__V1__StatsResponse *)m;
+    Io__Containerd__Cgroups__V2__Metrics *metrics =
+        io__containerd__cgroups__v2__metrics__unpack(NULL, r->metrics.len, r->metrics.data);
+
+    if (!metrics)
+        return;
+    snprintf(s->text, sizeof(s->text), "pids=%llu cpu=%llu memory=%llu limit=%llu anon=%llu disks=%zu",
+             (unsigned long long)metrics->pids->current, (unsigned long long)metrics->cpu->usage_usec,
+             (unsigned long long)metrics->memory->usage, (unsigned long long)metrics->memory->usage_limit,
+             (unsigned long long)metrics->memory->anon, metrics->io->n_usage);
+    io__containerd__cgroups__v2__metrics__free_unpacked(metrics, NULL);
+}
+
+static int do_stats(Session *s, char **w, size_t n)
+{
+    Cloudhv__Agent__V1__StatsRequest q = CLOUDHV__AGENT__V1__STATS_REQUEST__INIT;
+
+    if (n > 1)
+        q.id = w[1];
+    return call(s, s->task, "Stats", &q.base, show_stats);
+}
+
+static int do_delete_process(Session *s, char **w, size_t n)
+{
+    return process_call(s, w, n, "DeleteProcess", show_deleted);
+}
+
 static int do_pids(Session *s, char **w, size_t n)
 {
     return container_call(s, w, n, "ListProcesses", show_pids);
@@ -424,6 +493,7 @@ static int do_kill(Session *s, char **w, size_t n)
 
     if (n < 3)
         return -EINVAL;
+    q.exec_id = split_id(w[1]);
     q.id = w[1];
     q.signal = (uint32_t)strtoul(w[2], NULL, 10);
     q.all = n > 3 && strcmp(w[3], "all") == 0;
@@ -441,17 +511,19 @@ static int do_write(Session *s, char **w, size_t n)
         *p = '\n';
         memmove(p + 1, p + 2, strlen(p + 2) + 1);
     }
+    q.exec_id = split_id(w[1]);
     q.id = w[1];
     q.data.data = (uint8_t *)w[2];
     q.data.len = strlen(w[2]);
     return call(s, s->task, "WriteStream", &q.base, NULL);
 }
 
-static int read_piece(Session *s, char **w, uint32_t max)
+static int read_piece(Session *s, char **w, char *exec_id, uint32_t max)
 {
     Cloudhv__Agent__V1__ReadStreamRequest q = CLOUDHV__AGENT__V1__READ_STREAM_REQUEST__INIT;
 
     q.id = w[1];
+    q.exec_id = exec_id;
     q.stream = strcmp(w[2], "stderr") == 0 ? CLOUDHV__AGENT__V1__STREAM__STREAM_STDERR
                                             : CLOUDHV__AGENT__V1__STREAM__STREAM_STDOUT;
     q.offset = s->offset;
@@ -462,10 +534,12 @@ static int read_piece(Session *s, char **w, uint32_t max)
 static int do_read(Session *s, char **w, size_t n)
 {
     _cleanup_fclose_ FILE *f = NULL;
+    char *exec_id;
     int r;
 
     if (n < 4)
         return -EINVAL;
+    exec_id = split_id(w[1]);
     f = fopen(w[3], "we");
     if (!f)
         return -errno;
@@ -473,7 +547,7 @@ static int do_read(Session *s, char **w, size_t n)
     s->offset = 0;
     s->eof = false;
     do
-        r = read_piece(s, w, 256 * 1024);
+        r = read_piece(s, w, exec_id, 256 * 1024);
     while (r >= 0 && s->code == TTRPC_OK && !s->eof);
     s->file = NULL;
     return r;
@@ -484,7 +558,7 @@ static int do_slow_read(Session *s, char **w, size_t n)
     if (n < 4)
         return -EINVAL;
     s->offset = 0;
-    return read_piece(s, w, (uint32_t)strtoul(w[3], NULL, 10));
+    return read_piece(s, w, split_id(w[1]), (uint32_t)strtoul(w[3], NULL, 10));
 }
 
 typedef struct Command {
@@ -498,6 +572,8 @@ static const Command commands[] = {
     {"wait", do_wait},     {"delete", do_delete},     {"pids", do_pids},     {"list", do_list},
     {"kill", do_kill},     {"write", do_write},       {"read", do_read},     {"slow-read", do_slow_read},
     {"pause", do_pause},   {"close-stdin", do_close_stdin}, {"network", do_network},
+    {"exec", do_exec},     {"resume", do_resume},     {"delete-process", do_delete_process},
+    {"stats", do_stats},
 };
 
 static int run_line(Session *s, char *line)

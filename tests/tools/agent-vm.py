@@ -244,10 +244,6 @@ class Suite:
         self.m.call("identity other", expect="error 9")
         log("  " + answer)
 
-    def test_unimplemented(self):
-        answer = self.m.call("pause x", expect="error 12")
-        assert "Pause" in answer, answer
-
     def test_missing_disk(self):
         path = self.write_spec(["/bin/true"])
         begin = time.monotonic()
@@ -387,6 +383,82 @@ class Suite:
             f.write("up")
         return out
 
+    def write_process(self, arguments, **changes):
+        path = f"{self.directory}/process.json"
+        with open(path, "w") as f:
+            json.dump({**spec(arguments)["process"], **changes}, f)
+        return path
+
+    def test_exec(self):
+        path = self.write_spec(["/bin/sleep", "300"])
+        out = f"{self.directory}/out"
+        self.m.call(f"create e {path} img -")
+        process = self.write_process(["/bin/sh", "-c", "cat; ps -o pid,args; exit 5"])
+        self.m.call(f"exec e/one {process} stdin", expect="error 9")
+        self.m.call("start e")
+        self.m.call(f"exec e/one {process} stdin")
+        self.m.call(f"exec e/one {process} stdin", expect="error 6")
+        self.m.call("kill e/one 9", expect="error 5")
+        self.m.call("start e/one")
+        self.m.call("start e/one")
+        self.m.call("delete-process e/one", expect="error 9")
+        self.m.call("write e/one input\\n")
+        self.m.call("close-stdin e/one")
+        self.m.call(f"read e/one stdout {out}")
+        assert open(out).read().startswith("input\n") and "sleep 300" in open(out).read()
+        assert "status=5" in self.m.call("wait e/one")
+        assert "status=5" in self.m.call("delete-process e/one")
+        self.m.call("wait e/one", expect="error 5")
+        # One that cannot be started.
+        self.m.call(f"exec e/two {self.write_process(['/no/program'])}")
+        answer = self.m.call("start e/two", expect="error")
+        assert "/no/program" in answer, answer
+        self.m.call(f"read e/two stdout {out}")
+        self.m.call("delete-process e/two")
+        self.m.call(f"exec e/tty {self.write_process(['/bin/sh'], terminal=True)}", expect="error 12")
+        # Signals, and the end of the container under one.
+        sleeper = self.write_process(["/bin/sleep", "400"])
+        for name in ("three", "four"):
+            self.m.call(f"exec e/{name} {sleeper}")
+            self.m.call(f"start e/{name}")
+        self.m.call("kill e/three 15")
+        assert "status=143" in self.m.call("wait e/three")
+        self.m.call("kill e 9")
+        assert "status=137" in self.m.call("wait e/four")
+        assert "status=137" in self.m.call("wait e")
+        self.m.call("delete e")
+
+    def test_pause(self):
+        path = self.write_spec(["/bin/sh", "-c", "while :; do echo; sleep 0.01; done"])
+        self.m.call(f"create p {path} img -")
+        self.m.call("pause p", expect="error 9")
+        self.m.call("start p")
+        self.m.call("pause p")
+        self.m.call("pause p")
+        assert "p:paused" in self.m.call("list")
+        self.m.call(f"exec p/x {self.write_process(['/bin/true'])}", expect="error 9")
+        self.m.call("resume p")
+        assert "p:running" in self.m.call("list")
+        self.m.call("pause p")
+        self.m.call("kill p 9")
+        assert "status=137" in self.m.call("wait p")
+        self.m.call("delete p")
+
+    def test_stats(self):
+        path = self.write_spec(["/bin/sleep", "300"], memory=32 << 20)
+        self.m.call(f"create s {path} img scratch")
+        self.m.call("start s")
+        for name in ("s", ""):
+            numbers = dict(re.findall(r"(\w+)=(\d+)", self.m.call(f"stats {name}")))
+            assert numbers["pids"] == "1" and int(numbers["cpu"]) > 0, numbers
+            assert numbers["limit"] == (str(32 << 20) if name else str(2**64 - 1)), numbers
+            assert 0 < int(numbers["anon"]) < int(numbers["memory"]), numbers
+        self.m.call("kill s 9")
+        self.m.call("wait s")
+        self.m.call("stats s")
+        self.m.call("delete s")
+        self.m.call("stats s", expect="error 5")
+
     def test_pod_pid(self):
         def second(name):
             out = self.shell("sleep 100 & ps -o pid,args", create="pod-pid",
@@ -455,7 +527,7 @@ class Suite:
                 "cat /all/proc/sys/fs/file-nr | while read a b; do echo files $a; done; "
                 "echo mounts $(cat /all/proc/1/mountinfo | wc -l); echo fds $(ls /all/proc/1/fd | wc -l); "
                 "echo cgroups $(find /all/cg -type d | wc -l); echo run $(find /all/run | wc -l); "
-                "echo procs $(grep -l . /all/proc/[0-9]*/cmdline | wc -l); "
+                "grep -l . /all/proc/[0-9]*/cmdline > /tmp/procs; echo procs $(wc -l < /tmp/procs); "
                 "grep -E 'Private|Rss|Pss:' /all/proc/1/smaps_rollup; grep VmRSS /all/proc/1/status",
                 capabilities=True, mounts=[
                     {"destination": "/all/proc", "type": "bind", "source": "/proc", "options": ["rbind", "ro"]},

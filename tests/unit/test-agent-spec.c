@@ -105,12 +105,26 @@ static void test_too_large(void **state)
     assert_int_equal(spec_place(text, AGENT_SPEC_MAX + 1, &places, &out, NULL), -EINVAL);
 }
 
+static int check_process(const char *text)
+{
+    return spec_check_process(text, strlen(text), NULL);
+}
+
+static void test_process(void **state)
+{
+    assert_int_equal(check_process("{\"args\":[\"x\"]}"), 0);
+    assert_int_equal(check_process("{\"args\":[\"x\"],\"terminal\":false}"), 0);
+    assert_int_equal(check_process("{\"args\":[\"x\"],\"terminal\":true}"), -EOPNOTSUPP);
+    assert_int_equal(check_process("[]"), -EINVAL);
+    assert_int_equal(check_process(""), -EINVAL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_places),          cmocka_unit_test(test_missing_objects_are_made),
         cmocka_unit_test(test_pid_namespace),   cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_too_large),
+        cmocka_unit_test(test_too_large),       cmocka_unit_test(test_process),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
