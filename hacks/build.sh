@@ -12,7 +12,7 @@ need_packages build-essential meson ninja-build pkg-config libsystemd-dev libpro
 build=${BUILD_DIR:-$top/build}
 if [ ! -f "$build/build.ninja" ]; then
     say "configuring $build"
-    meson setup "$build" "$top" --buildtype=release -Db_lto=true -Dtests=false >/dev/null
+    meson setup "$build" "$top" --buildtype=release -Doptimization=s -Db_lto=true -Dtests=false >/dev/null
 fi
 say "compiling the programs"
 ninja -C "$build" -j"$JOBS" --quiet >&2

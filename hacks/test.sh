@@ -106,7 +106,7 @@ test_fuzz() {
 guest=
 test_build() {
     # Fault injection is what the tests need beyond a release; it reads two environment variables.
-    check "release build" configure "$top/build-test" --buildtype=release -Db_lto=true -Dtests=false \
+    check "release build" configure "$top/build-test" --buildtype=release -Doptimization=s -Db_lto=true -Dtests=false \
         -Dfault_injection=true
     guest=$("$top/hacks/build-guest.sh" "$top/build-test/src/agent/cloudhv-agent") || {
         echo "fail guest build" >>"$results"
