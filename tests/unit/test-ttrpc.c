@@ -43,9 +43,10 @@ static void test_out_of_order(void **state)
     for (unsigned i = 0; i < 40; i++)
         wait_for(&p, &results[i].ended, NULL, 0);
     for (unsigned i = 0; i < 40; i++) {
-        char text[20];
+        char text[20] = "";
 
-        snprintf(text, sizeof(text), i % 2 ? "" : "no %u", i);
+        if (i % 2 == 0)
+            snprintf(text, sizeof(text), "no %u", i);
         assert_int_equal(results[i].code, i % 2 ? TTRPC_OK : TTRPC_NOT_FOUND);
         assert_string_equal(results[i].text, text);
         assert_int_equal(results[i].replies, 1);
