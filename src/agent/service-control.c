@@ -6,6 +6,7 @@
 
 #include "agent/service.h"
 #include "base/log.h"
+#include "base/procfs.h"
 #include "base/trace.h"
 
 static void handle_identity(TtrpcCall *call, const ProtobufCMessage *request, void *userdata)
@@ -59,6 +60,43 @@ static void handle_shutdown(TtrpcCall *call, const ProtobufCMessage *request, vo
     context->shut_down(restart, context->userdata);
 }
 
+static int read_usage(Cloudhv__Agent__V1__UsageResponse *ret)
+{
+    static const char *const of_maps[] = {"Private_Clean", "Private_Dirty"};
+    static const char *const of_status[] = {"voluntary_ctxt_switches", "VmHWM"};
+    static const char *const of_memory[] = {"MemTotal", "MemAvailable"};
+    uint64_t maps[2], status[2], memory[2];
+    int r;
+
+    r = procfs_read("/proc/self/smaps_rollup", of_maps, ELEMENTSOF(of_maps), maps);
+    if (r >= 0)
+        r = procfs_read("/proc/self/status", of_status, ELEMENTSOF(of_status), status);
+    if (r >= 0)
+        r = procfs_read("/proc/meminfo", of_memory, ELEMENTSOF(of_memory), memory);
+    if (r < 0)
+        return r;
+    ret->agent_private = (maps[0] + maps[1]) * 1024;
+    ret->agent_wakeups = status[0];
+    ret->agent_peak = status[1] * 1024;
+    ret->memory_total = memory[0] * 1024;
+    ret->memory_available = memory[1] * 1024;
+    return 0;
+}
+
+static void handle_usage(TtrpcCall *call, const ProtobufCMessage *request, void *userdata)
+{
+    Cloudhv__Agent__V1__UsageResponse response = CLOUDHV__AGENT__V1__USAGE_RESPONSE__INIT;
+    int r;
+
+    if (service_refuse(call, userdata))
+        return;
+    r = read_usage(&response);
+    if (r < 0)
+        service_fail(call, r, "cannot read the agent's own figures");
+    else
+        ttrpc_call_reply(call, &response.base);
+}
+
 int service_add_control(TtrpcServer *server, AgentContext *context)
 {
     static const ServiceMethod methods[] = {
@@ -66,6 +104,7 @@ int service_add_control(TtrpcServer *server, AgentContext *context)
         {"Identity", handle_identity},
         {"SetClock", handle_set_clock},
         {"Shutdown", handle_shutdown},
+        {"Usage", handle_usage},
     };
     static TtrpcHandler handlers[AGENT_METHODS_MAX];
     const ProtobufCServiceDescriptor *descriptor = &cloudhv__agent__v1__control__descriptor;

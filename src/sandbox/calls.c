@@ -423,6 +423,36 @@ static void handle_status(TtrpcCall *call, const ProtobufCMessage *message, void
     ttrpc_call_reply(call, &response.base);
 }
 
+static void on_usage(Sandbox *sandbox, const SandboxUsage *usage, const Error *e, void *userdata)
+{
+    Cloudhv__Daemon__V1__UsageResponse response = CLOUDHV__DAEMON__V1__USAGE_RESPONSE__INIT;
+
+    if (e) {
+        ttrpc_call_fail_error(userdata, e);
+        return;
+    }
+    response.vmm_private = usage->vmm_private;
+    response.agent_private = usage->agent_private;
+    response.agent_wakeups = usage->agent_wakeups;
+    response.agent_peak = usage->agent_peak;
+    response.memory_total = usage->memory_total;
+    response.memory_available = usage->memory_available;
+    ttrpc_call_reply(userdata, &response.base);
+}
+
+static void handle_usage(TtrpcCall *call, const ProtobufCMessage *message, void *userdata)
+{
+    const Cloudhv__Daemon__V1__SandboxRequest *request = (const Cloudhv__Daemon__V1__SandboxRequest *)message;
+    _cleanup_error_ Error e = ERROR_INIT;
+    Entry *entry;
+
+    if (!check_ids(call, request->namespace_, request->sandbox_id, NULL))
+        return;
+    entry = find_running(call, userdata, request->namespace_, request->sandbox_id);
+    if (entry && sandbox_get_usage(entry->sandbox, on_usage, call, &e) < 0)
+        ttrpc_call_fail_error(call, &e);
+}
+
 static int send_event(TtrpcCall *call, const Entry *entry)
 {
     Cloudhv__Daemon__V1__SandboxEvent event = CLOUDHV__DAEMON__V1__SANDBOX_EVENT__INIT;
@@ -491,6 +521,7 @@ int sandbox_service_register(SandboxService *service, TtrpcServer *server)
     static const TtrpcHandler handlers[] = {
         handle_hello,      handle_acquire,   handle_add_container, handle_remove_container, handle_release,
         NULL /* Resize */, NULL /* Pause */, NULL /* Resume */,    handle_status,           handle_watch,
+        handle_usage,
     };
 
     return ttrpc_server_add_service(server, NULL, &cloudhv__daemon__v1__sandboxes__descriptor, handlers,

@@ -49,6 +49,9 @@ struct Sandbox {
 /* Writes the state file as the sandbox is now. */
 int sandbox_write_state(Sandbox *sandbox, Error *e);
 
+/* Connects to the agent's control channel: `control` is then set. */
+int sandbox_open_control(Sandbox *sandbox, Error *e);
+
 /* The VM has ended or is about to: a change of disks that is going on fails. */
 void sandbox_disk_change_abort(Sandbox *sandbox);
 void sandbox_disk_change_free(DiskChange *change);

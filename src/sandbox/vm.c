@@ -257,7 +257,7 @@ static void on_hello(const TtrpcReply *reply, void *userdata)
         boot_failed(s, &e);
 }
 
-static int open_control(Sandbox *s, Error *e)
+int sandbox_open_control(Sandbox *s, Error *e)
 {
     VmmChannelAddress address;
     int fd, r;
@@ -305,7 +305,7 @@ static void on_booted(Vmm *vmm, const Error *failure, void *userdata)
         boot_failed(s, &e);
         return;
     }
-    if (sandbox_write_state(s, &e) < 0 || open_control(s, &e) < 0) {
+    if (sandbox_write_state(s, &e) < 0 || sandbox_open_control(s, &e) < 0) {
         boot_failed(s, &e);
         return;
     }

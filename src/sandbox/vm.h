@@ -51,6 +51,19 @@ int sandbox_add_container(Sandbox *sandbox, const char *container_id, Cloudhv__D
 int sandbox_remove_container(Sandbox *sandbox, const char *container_id, SandboxDoneFn done, void *userdata,
                              Error *e);
 
+typedef struct SandboxUsage {
+    uint64_t vmm_private;                     /* bytes that are the VMM's alone, guest memory included */
+    uint64_t agent_private, agent_peak;       /* bytes; the latter resident, at the most */
+    uint64_t agent_wakeups;                   /* since the boot */
+    uint64_t memory_total, memory_available;  /* bytes, in the guest */
+} SandboxUsage;
+
+typedef void (*SandboxUsageFn)(Sandbox *sandbox, const SandboxUsage *usage, const Error *e, void *userdata);
+
+/* Asks the agent of a running sandbox, and looks at the VMM. Calls back once, with `usage` or `e`, unless it fails
+ * itself; when the sandbox is freed first, with -ECANCELED. */
+int sandbox_get_usage(Sandbox *sandbox, SandboxUsageFn callback, void *userdata, Error *e);
+
 /* Forgets the object; the VM, if there is one, goes on. */
 Sandbox *sandbox_free(Sandbox *sandbox);
 
