@@ -72,6 +72,44 @@ int ttrpc_message_pack_request(uint32_t stream_id, uint8_t flags, const char *se
     return pack(stream_id, FRAME_REQUEST, flags, &request.base, REQUEST_PAYLOAD_TAG, payload, ret, ret_size);
 }
 
+/* Length of the UTF-8 sequence at `text`, 0 where there is none (RFC 3629). */
+static size_t utf8_length(const char *text)
+{
+    const uint8_t *s = (const uint8_t *)text;
+    size_t n = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : s[0] < 0xf5 ? 4 : 0;
+    /* The second byte tells overlong forms, surrogates and what lies beyond U+10FFFF. */
+    uint8_t low = s[0] == 0xe0 ? 0xa0 : s[0] == 0xf0 ? 0x90 : 0x80;
+    uint8_t high = s[0] == 0xed ? 0x9f : s[0] == 0xf4 ? 0x8f : 0xbf;
+
+    if (n > 1 && (s[1] < low || s[1] > high))
+        return 0;
+    for (size_t i = 2; i < n; i++)
+        if ((s[i] & 0xc0) != 0x80)
+            return 0;
+    return n;
+}
+
+/* Go refuses a whole message for one string that is not UTF-8, and texts may quote a file's name or a guest: what is
+ * none becomes '?', and no sequence is cut in its middle. */
+static void copy_text(char to[static MESSAGE_ERROR_MAX + 1], const char *from)
+{
+    size_t n = 0;
+
+    while (*from) {
+        size_t k = utf8_length(from);
+
+        if (n + (k ?: 1) > MESSAGE_ERROR_MAX)
+            break;
+        if (k > 0)
+            memcpy(to + n, from, k);
+        else
+            to[n] = '?';
+        from += k ?: 1;
+        n += k ?: 1;
+    }
+    to[n] = 0;
+}
+
 int ttrpc_message_pack_response(uint32_t stream_id, TtrpcCode code, const char *text,
                                 const ProtobufCMessage *payload, uint8_t **ret, size_t *ret_size)
 {
@@ -80,14 +118,7 @@ int ttrpc_message_pack_response(uint32_t stream_id, TtrpcCode code, const char *
     char cut[MESSAGE_ERROR_MAX + 1];
 
     if (code != TTRPC_OK) {
-        size_t n = strnlen(text, MESSAGE_ERROR_MAX);
-
-        /* Go refuses a string that is not UTF-8, so no sequence may be cut in its middle. */
-        if (text[n] != 0)
-            while (n > 0 && ((uint8_t)text[n] & 0xc0) == 0x80)
-                n--;
-        memcpy(cut, text, n);
-        cut[n] = 0;
+        copy_text(cut, text);
         status.code = (int32_t)code;
         status.message = cut;
         response.status = &status;

@@ -15,7 +15,7 @@
 typedef Cloudhv__Ttrpc__Request TtrpcRequest;
 typedef Cloudhv__Ttrpc__Response TtrpcResponse;
 
-/* Messages of errors are cut to this many bytes. */
+/* Messages of errors are cut to this many bytes; what in them is not UTF-8 becomes '?'. */
 #define MESSAGE_ERROR_MAX 4096u
 
 /* A complete frame in *ret, which the caller frees. `payload` may be NULL. -EMSGSIZE when it would be longer
