@@ -10,7 +10,7 @@ set -euo pipefail
 . "$(dirname "$0")/lib/node.sh"
 
 [ "$(id -u)" = 0 ] || die "must be run as root"
-need_packages containerd containernetworking-plugins runc qemu-system-x86 e2fsprogs iproute2 python3 strace
+need_packages containerd containernetworking-plugins runc qemu-system-x86 e2fsprogs iproute2 python3 python3-protobuf protobuf-c-compiler strace
 guest=$("$top/hacks/build.sh")
 image=$("$top/hacks/make-image.sh" busybox)
 build=${BUILD_DIR:-$top/build}

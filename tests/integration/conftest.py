@@ -24,6 +24,7 @@ def pytest_addoption(parser):
     group.addoption("--guest-dir", default=os.path.join(TOP, "build", "guest"), help="vmlinux and rootfs.erofs")
     group.addoption("--mkfs", help="mkfs.erofs 1.8 or later; default: beside the guest's files")
     group.addoption("--our-log-level", default="info", help="of our programs")
+    group.addoption("--pods", type=int, default=20, help="how many one after another")
     group.addoption("--keep", action="store_true", help="keep the run's directory and its logs")
     group.addoption("--results", help="append `pass NAME`, `fail NAME` and `skip NAME: REASON` lines to this file")
     group.addoption("--label", default="", help="put before the names in that file")

@@ -3,8 +3,6 @@
 
 import concurrent.futures
 
-import pytest
-
 
 def one_pod(node, runtime, number):
     with node.pod(runtime) as pod:
@@ -21,8 +19,8 @@ def test_five_pods_at_once(node, runtime):
     assert len(set(addresses)) == 5
 
 
-def test_twenty_pods_one_after_another(node, runtime):
-    for number in range(20):
+def test_pods_one_after_another(node, runtime, request):
+    for number in range(request.config.getoption("--pods")):
         one_pod(node, runtime, number)
 
 

@@ -1,0 +1,107 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+#
+# Builds the QEMU that the system extension carries where Cloud Hypervisor is not installed: static, from Debian 13's
+# source package, with KVM and TCG and the devices that src/vmm/ names, nothing else. Prints the directory that
+# holds qemu-system-x86_64 and, beside it, qemu/ with the firmware; the program finds it there wherever the two are.
+# Cached by the sources' checksums and by this recipe.
+set -euo pipefail
+# shellcheck source=lib/common.sh
+. "$(dirname "$0")/lib/common.sh"
+
+suite=trixie
+# Added to what the machine q35 needs by itself (FILE names are those of QEMU's Kconfig).
+devices=(Q35 PCIE_PORT PCIE_PCI_BRIDGE VIRTIO_{PCI,BLK,NET,SERIAL,RNG,BALLOON,MEM,PMEM} VHOST_VSOCK ACPI_VMGENID
+    SERIAL_ISA ISA_DEBUG TPM_TIS_ISA TPM_CRB)
+# For a kernel given with -kernel: the BIOS, the loader for it (pvh.bin for an ELF file), and the helper that the
+# interrupt controller asks for.
+firmware=(kvmvapic.bin linuxboot_dma.bin pvh.bin)
+
+private_apt() { "$top/hacks/lib/apt-private.sh" "$suite" "$@"; }
+
+# Meson of this machine may be too old for QEMU; Debian 13's is plain Python. QEMU's build insists on pycotap, too.
+get_python() {
+    local package
+    for package in meson python3-pycotap; do
+        private_apt download -qq "$package"
+        dpkg-deb -x "$package"_*.deb python
+    done
+    python3 -m venv --without-pip --system-site-packages venv
+    cp -r python/usr/lib/python3/dist-packages/. venv/lib/python3*/site-packages/
+    printf '#!/bin/sh\nexec "%s/venv/bin/python3" -c "import sys; from mesonbuild.mesonmain import main; sys.exit(main())" "$@"\n' \
+        "$PWD" >venv/bin/meson
+    chmod 755 venv/bin/meson
+}
+
+get_sources() {
+    private_apt source --download-only -qq qemu >/dev/null
+    dpkg-source --no-check -x qemu_*.dsc source >/dev/null # apt has checked the signature
+    # Debian ships these from other packages, so its tarball lacks them.
+    sed -i 's/^if unpack_edk2_blobs$/if false/' source/pc-bios/meson.build
+}
+
+compile() {
+    local device
+    for device in "${devices[@]}"; do echo "CONFIG_$device=y"; done >source/configs/devices/x86_64-softmmu/cloudhv.mak
+    mkdir build
+    cd build
+    # Position-independent, which costs some memory per VM: this is the program that a hostile guest attacks.
+    # With bindir and datadir as they are, it looks for firmware in ./qemu beside itself.
+    ../source/configure --python="$work/venv/bin/python3" --without-default-features --without-default-devices \
+        --target-list=x86_64-softmmu --with-devices-x86_64=cloudhv --prefix=/usr/lib --bindir=/usr/lib/cloudhv \
+        --datadir=/usr/lib/cloudhv --enable-kvm --enable-tcg --enable-tpm --enable-seccomp --enable-vhost-kernel \
+        --enable-vhost-net --enable-coroutine-pool --enable-pie --static --disable-werror --disable-debug-info \
+        --disable-download --disable-install-blobs --disable-qom-cast-debug \
+        --extra-cflags="-g0 -ffunction-sections -fdata-sections -ffile-prefix-map=$work=." \
+        --extra-ldflags="-Wl,--gc-sections" >../log 2>&1 || {
+        tail -n 30 ../log >&2
+        die "QEMU's configure failed"
+    }
+    say "compiling $(cat ../source/VERSION) (about 5 minutes of 2 cores)"
+    nice ninja -j"$JOBS" qemu-system-x86_64 >>../log 2>&1 || {
+        tail -n 30 ../log >&2
+        die "QEMU does not build"
+    }
+    cd ..
+}
+
+get_firmware() { # get_firmware DIRECTORY LICENCES
+    local directory=$1 licenses=$2
+    private_apt download -qq seabios qemu-system-data
+    dpkg-deb -x seabios_*.deb blobs
+    dpkg-deb -x qemu-system-data_*.deb blobs
+    install -m 644 -t "$directory" blobs/usr/share/seabios/bios-256k.bin "${firmware[@]/#/blobs/usr/share/qemu/}"
+    cp blobs/usr/share/doc/seabios/copyright "$licenses/seabios"
+}
+
+build() {
+    local out=$1
+    work=$(mktemp -d "$cache/qemu-build.XXXXXX")
+    # shellcheck disable=SC2064 # now, while the variable is in scope
+    trap "rm -rf '$work'" EXIT
+    cd "$work"
+    say "getting QEMU's sources"
+    get_python
+    get_sources
+    compile
+    mkdir -p "$out/qemu" "$out/licenses"
+    strip -s build/qemu-system-x86_64 -o "$out/qemu-system-x86_64"
+    get_firmware "$out/qemu" "$out/licenses"
+    cp source/debian/copyright "$out/licenses/qemu"
+    # shellcheck disable=SC2016 # dpkg's own variables
+    dpkg-deb --show --showformat '${Package} ${Version} ${source:Package} ${source:Version}\n' seabios_*.deb \
+        qemu-system-data_*.deb >"$out/packages"
+    sed -n 's/^Version: \(.*\)/qemu \1/p' qemu_*.dsc | head -n 1 >"$out/version"
+    cd /
+    rm -rf "$work"
+    trap - EXIT
+    LC_ALL=C readelf -d "$out/qemu-system-x86_64" 2>&1 | grep -q NEEDED && die "QEMU is not static"
+    "$out/qemu-system-x86_64" --version >&2
+}
+
+[ "$(uname -m)" = x86_64 ] || die "only for x86-64"
+need_packages build-essential pkg-config ninja-build flex bison python3 python3-venv python3-setuptools dpkg-dev \
+    libglib2.0-dev libpcre2-dev zlib1g-dev libseccomp-dev
+sources=$(private_apt source --print-uris -qq qemu | sed "s/^'[^']*' //")
+[ -n "$sources" ] || die "the sources of QEMU cannot be had from suite $suite"
+cached qemu "$(content_key "$sources" "$(gcc -dumpfullversion)" "$0")" build

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+#
+# Long counts, which CI has no time for: hundreds of pods one after another, the racing cases again and again, and the
+# fuzz targets for longer. The leak audit of the integration tests looks for what stays after each of them.
+#   sudo hacks/soak.sh [--pods N] [--rounds N] [--fuzz-runs N]       (500, 20, 2000000)
+set -euo pipefail
+# shellcheck source=lib/common.sh
+. "$(dirname "$0")/lib/common.sh"
+
+pods=500 rounds=20 fuzz_runs=2000000
+while [ $# -gt 0 ]; do
+    case $1 in
+    --pods) pods=${2:?} && shift ;;
+    --rounds) rounds=${2:?} && shift ;;
+    --fuzz-runs) fuzz_runs=${2:?} && shift ;;
+    *) die "usage: soak.sh [--pods N] [--rounds N] [--fuzz-runs N]" ;;
+    esac
+    shift
+done
+[ "$(id -u)" = 0 ] || die "must be run as root"
+guest=$("$top/hacks/build.sh")
+
+# run TITLE PYTEST-ARGUMENT...
+run() {
+    say "$1"
+    shift
+    "$top/hacks/lib/run-integration.sh" --build "${BUILD_DIR:-$top/build}" --guest "$guest" --only containerd-1.7 \
+        --runtime cloudhv "$@"
+}
+
+run "$pods pods one after another" -k pods_one_after_another --pods "$pods"
+for ((round = 1; round <= rounds; round++)); do
+    run "round $round of $rounds" -k "exits_at_once or at_once or hundred_thousand"
+done
+say "fuzz targets, $fuzz_runs runs each"
+FUZZ_RUNS=$fuzz_runs FUZZ_SECONDS=3600 "$top/hacks/test.sh" fuzz
+say "nothing was left behind"
