@@ -10,7 +10,7 @@ set -euo pipefail
 . "$(dirname "$0")/lib/common.sh"
 
 suite=trixie
-# Added to what the machine q35 needs by itself (FILE names are those of QEMU's Kconfig).
+# What the driver names, in the words of QEMU's Kconfig; the machine selects what it needs itself.
 devices=(Q35 PCIE_PORT PCIE_PCI_BRIDGE VIRTIO_{PCI,BLK,NET,SERIAL,RNG,BALLOON,MEM,PMEM} VHOST_VSOCK ACPI_VMGENID
     SERIAL_ISA ISA_DEBUG TPM_TIS_ISA TPM_CRB)
 # For a kernel given with -kernel: the BIOS, the loader for it (pvh.bin for an ELF file), and the helper that the
@@ -19,13 +19,10 @@ firmware=(kvmvapic.bin linuxboot_dma.bin pvh.bin)
 
 private_apt() { "$top/hacks/lib/apt-private.sh" "$suite" "$@"; }
 
-# Meson of this machine may be too old for QEMU; Debian 13's is plain Python. QEMU's build insists on pycotap, too.
+# Meson of this machine may be too old for QEMU; Debian 13's is plain Python.
 get_python() {
-    local package
-    for package in meson python3-pycotap; do
-        private_apt download -qq "$package"
-        dpkg-deb -x "$package"_*.deb python
-    done
+    private_apt download -qq meson
+    dpkg-deb -x meson_*.deb python
     python3 -m venv --without-pip --system-site-packages venv
     cp -r python/usr/lib/python3/dist-packages/. venv/lib/python3*/site-packages/
     printf '#!/bin/sh\nexec "%s/venv/bin/python3" -c "import sys; from mesonbuild.mesonmain import main; sys.exit(main())" "$@"\n' \
@@ -36,8 +33,6 @@ get_python() {
 get_sources() {
     private_apt source --download-only -qq qemu >/dev/null
     dpkg-source --no-check -x qemu_*.dsc source >/dev/null # apt has checked the signature
-    # Debian ships these from other packages, so its tarball lacks them.
-    sed -i 's/^if unpack_edk2_blobs$/if false/' source/pc-bios/meson.build
 }
 
 compile() {
@@ -50,7 +45,7 @@ compile() {
     ../source/configure --python="$work/venv/bin/python3" --without-default-features --without-default-devices \
         --target-list=x86_64-softmmu --with-devices-x86_64=cloudhv --prefix=/usr/lib --bindir=/usr/lib/cloudhv \
         --datadir=/usr/lib/cloudhv --enable-kvm --enable-tcg --enable-tpm --enable-seccomp --enable-vhost-kernel \
-        --enable-vhost-net --enable-coroutine-pool --enable-pie --static --disable-werror --disable-debug-info \
+        --enable-vhost-net --enable-pie --static --disable-werror --disable-debug-info \
         --disable-download --disable-install-blobs --disable-qom-cast-debug \
         --extra-cflags="-g0 -ffunction-sections -fdata-sections -ffile-prefix-map=$work=." \
         --extra-ldflags="-Wl,--gc-sections" >../log 2>&1 || {

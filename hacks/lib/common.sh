@@ -54,9 +54,18 @@ cached() {
             local new=$directory.new.$$
             rm -rf "$directory".new.*
             mkdir -p "$new"
-            "$@" "$new" >&2 || {
+            # A subshell that no || follows: only there does set -e hold for the commands of COMMAND.
+            local status
+            set +e
+            (
+                set -e
+                "$@" "$new"
+            ) >&2
+            status=$?
+            set -e
+            [ "$status" = 0 ] || {
                 rm -rf "$new"
-                return 1
+                return "$status"
             }
             mv "$new" "$directory"
         fi
