@@ -136,6 +136,8 @@ static int take(json_t *object, const char *what, Record *r, Error *e)
     int k;
 
     k = json_get_uint(object, "version", what, 1, INT_MAX, &version, e);
+    if (k == 0)
+        return error_set(e, -EBADMSG, "%s: no record of a shim, which has a version", what);
     if (k >= 0)
         k = json_get_uint(object, "pid", what, 0, INT_MAX, &pid, e);
     if (k >= 0)

@@ -90,6 +90,11 @@ static void test_damaged(void **state)
     unlink(path);
     assert_int_equal(record_read(*state, &r, NULL), -ENOENT);
     write_and_fail(*state, "");
+    write_and_fail(*state, "{}");
+    write_and_fail(*state, "[1,2]");
+    write_and_fail(*state, "\"version\"");
+    write_and_fail(*state, "{\"version\":0}");
+    write_and_fail(*state, "{\"pid\":5}");
     write_and_fail(*state, "{\"version\":1,\"pid\":");
     write_and_fail(*state, "{\"version\":1,\"pid\":\"x\"}");
     write_and_fail(*state, "{\"version\":1,\"pid\":-5}");
