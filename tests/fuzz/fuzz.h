@@ -81,6 +81,14 @@ static inline char *fuzz_directory(void)
     return path;
 }
 
+static inline void fuzz_write_file(const char *path, const uint8_t *data, size_t size)
+{
+    FILE *f = fopen(path, "we");
+
+    if (!f || (size > 0 && fwrite(data, size, 1, f) != 1) || fclose(f) != 0)
+        abort();
+}
+
 /* As Go's protobuf wants strings to be: no overlong forms, no surrogates, nothing beyond U+10FFFF. */
 static inline bool is_utf8(const char *text)
 {
