@@ -220,6 +220,10 @@ void exec_delete(Process *p, TtrpcCall *call, void (*answer)(TtrpcCall *call, co
     _cleanup_error_ Error e = ERROR_INIT;
     ProcessOp *x;
 
+    if (p->op) {
+        ttrpc_call_fail(call, TTRPC_FAILED_PRECONDITION, "exec %s is %s", p->exec_id, process_state_name(p->state));
+        return;
+    }
     if (process_move(p, PROCESS_DELETING, &e) < 0) {
         ttrpc_call_fail(call, TTRPC_FAILED_PRECONDITION, "%s", error_message(&e));
         return;

@@ -218,8 +218,19 @@ int process_attach(Process *p, TtrpcClient *agent, Error *e)
     return r < 0 ? error_set_errno(e, r, "cannot watch the process of container %s", p->container->id) : 0;
 }
 
+/* Its answer would find a process that has stopped, or none. A sandbox's start waits for the pod, which ends it. */
+static void lose_start(Process *p)
+{
+    if (p->state != PROCESS_STARTING || !p->op || !p->op->pending)
+        return;
+    ttrpc_pending_cancel(p->op->pending);
+    ttrpc_call_fail(process_op_end(p->op), TTRPC_UNAVAILABLE, "cannot start container %s: the pod's VM has ended",
+                    p->container->id);
+}
+
 void process_lose(Process *p)
 {
+    lose_start(p);
     if (p->wait)
         ttrpc_pending_cancel(TAKE_PTR(p->wait));
     if (p->stdio)
