@@ -11,7 +11,7 @@ set -euo pipefail
 
 suite=trixie
 # What the driver names, in the words of QEMU's Kconfig; the machine selects what it needs itself.
-devices=(Q35 PCIE_PORT PCIE_PCI_BRIDGE VIRTIO_{PCI,BLK,NET,SERIAL,RNG,BALLOON,MEM,PMEM} VHOST_VSOCK ACPI_VMGENID
+devices=(Q35 PCIE_PORT PCIE_PCI_BRIDGE PCI_BRIDGE VIRTIO_{PCI,BLK,NET,SERIAL,RNG,BALLOON,MEM,PMEM} VHOST_VSOCK ACPI_VMGENID
     SERIAL_ISA ISA_DEBUG TPM_TIS_ISA TPM_CRB)
 # For a kernel given with -kernel: the BIOS, the loader for it (pvh.bin for an ELF file), and the helper that the
 # interrupt controller asks for.
@@ -23,7 +23,7 @@ private_apt() { "$top/hacks/lib/apt-private.sh" "$suite" "$@"; }
 get_python() {
     private_apt download -qq meson
     dpkg-deb -x meson_*.deb python
-    python3 -m venv --without-pip --system-site-packages venv
+    /usr/bin/python3 -m venv --without-pip --system-site-packages venv
     cp -r python/usr/lib/python3/dist-packages/. venv/lib/python3*/site-packages/
     printf '#!/bin/sh\nexec "%s/venv/bin/python3" -c "import sys; from mesonbuild.mesonmain import main; sys.exit(main())" "$@"\n' \
         "$PWD" >venv/bin/meson

@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+#
+# Builds the signed system extension containerd-cloudhypervisor.raw, all of it in a container with Debian 12, and puts
+# it into build/ with its certificate, SHA256SUMS, an SPDX document, a manifest and the list of corresponding sources.
+# Needs root and a Debian package mirror, nothing else. docs/releasing.md says how a release is made with it.
+#
+#   hacks/build-sysext.sh [--arch x86-64|arm64] [--without-qemu] [--output DIRECTORY] [--compare MANIFEST]
+#
+#   --without-qemu     leave QEMU out; then CLOUD_HYPERVISOR must name a VMM, or the host brings one
+#   --output           instead of build/
+#   --compare          name the packages that differ from those of an earlier build's manifest, and fail if any does
+#
+# The environment may say:
+#   CLOUD_HYPERVISOR   a static cloud-hypervisor to add; CLOUD_HYPERVISOR_SHA256 what its checksum must be
+#   SIGNING_KEY        PEM file or PKCS #11 URI (pkcs11:...); SIGNING_CERTIFICATE its certificate. Without them a key
+#                      for development is made (hacks/make-key.sh)
+#   IMAGE_VERSION      instead of meson.build's version
+#   SOURCE_DATE_EPOCH  instead of the time of the last commit
+set -euo pipefail
+# shellcheck source=lib/common.sh
+. "$(dirname "$0")/lib/common.sh"
+# shellcheck source=lib/mkosi.sh
+. "$(dirname "$0")/lib/mkosi.sh"
+
+name=containerd-cloudhypervisor
+arch=x86-64 with_qemu=yes output=$top/build compare=''
+while [ $# -gt 0 ]; do
+    case $1 in
+    --arch) arch=$2 && shift ;;
+    --without-qemu) with_qemu=no ;;
+    --output) output=$2 && shift ;;
+    --compare) compare=$2 && shift ;;
+    -h | --help)
+        sed -n '4,22s/^# \{0,1\}//p' "$0"
+        exit 0
+        ;;
+    *) die "unknown argument $1 (--help shows what there is)" ;;
+    esac
+    shift
+done
+case $arch in
+x86-64) ;;
+arm64) die "not yet: guest/kernel/ has no fragment for arm64, and hacks/build-qemu.sh none of its devices" ;;
+*) die "unknown architecture $arch: x86-64 or arm64" ;;
+esac
+[ "$(uname -m)" = x86_64 ] || die "an image for x86-64 is built on such a machine"
+need_packages git jq erofs-utils fdisk cryptsetup-bin
+
+# The key: a development one unless the caller brings one.
+if [ -n "${SIGNING_KEY:-}" ]; then
+    key=$SIGNING_KEY certificate=${SIGNING_CERTIFICATE:?a SIGNING_KEY needs a SIGNING_CERTIFICATE}
+else
+    { read -r key && read -r certificate; } < <("$top/hacks/make-key.sh")
+fi
+[ -s "$certificate" ] || die "there is no certificate $certificate"
+signing=(--verity-key="$key" --verity-certificate="$(realpath "$certificate")")
+case $key in
+pkcs11:*) signing+=(--verity-key-source=provider:pkcs11) ;;
+*) [ -s "$key" ] || die "there is no key $key" ;;
+esac
+
+version=${IMAGE_VERSION:-$(sed -n "s/^ *version: '\(.*\)',/\1/p" "$top/meson.build" | head -n 1)}
+epoch=${SOURCE_DATE_EPOCH:-$(git -C "$top" log -1 --format=%ct)}
+state=$cache/mkosi/sysext
+stage=$state/stage
+mkdir -p "$state"/{cache,packages,build,output}
+exec 8>"$state/lock"
+flock 8
+
+mkosi_stage "$stage"
+mkdir -p "$stage/sysext" "$stage/.cache"
+mkosi_sandbox "$stage/.apt" bookworm
+mkosi_sandbox "$state/tools-apt" trixie
+if [ -n "${CLOUD_HYPERVISOR:-}" ]; then
+    [ -x "$CLOUD_HYPERVISOR" ] || die "there is no program $CLOUD_HYPERVISOR"
+    sum=$(sha256sum <"$CLOUD_HYPERVISOR" | cut -d ' ' -f 1)
+    [ "${CLOUD_HYPERVISOR_SHA256:-$sum}" = "$sum" ] || die "$CLOUD_HYPERVISOR has the checksum $sum, not the one demanded"
+    install -D -m 755 "$CLOUD_HYPERVISOR" "$stage/.vmm/cloud-hypervisor"
+fi
+
+say "building $name $version (log: $state/log)"
+started=$SECONDS
+mkosi_run "$stage" --force --architecture="$arch" --image-version="$version" \
+    --build-directory="$state/build" --cache-directory="$state/cache" --package-cache-directory="$state/packages" \
+    --output-directory="$state/output" --build-sources="$cache:.cache" --sandbox-tree="$stage/.apt" \
+    --tools-tree-sandbox-tree="$state/tools-apt" --environment=WITH_QEMU="$with_qemu" --environment=JOBS="$JOBS" \
+    --source-date-epoch="$epoch" "${signing[@]}" build >"$state/log" 2>&1 || {
+    tail -n 60 "$state/log" >&2
+    die "mkosi failed"
+}
+
+mkdir -p "$output"
+install -m 644 "$state/output/$name.raw" "$output/$name.raw"
+install -m 644 "$certificate" "$output/$name.crt"
+built=$(find "$state/build" -maxdepth 2 -type d -name dest | head -n 1)
+"$top/hacks/check-sysext.sh" "$output/$name.raw" "$output/$name.crt"
+python3 "$top/hacks/lib/sysext-report.py" --image "$output/$name.raw" --facts "$built" --version "$version" \
+    --epoch "$epoch" --output "$output/$name"
+(cd "$output" && sha256sum "$name".{raw,crt,manifest.json,spdx.json,sources} >SHA256SUMS)
+say "$output/$name.raw: $(stat -c %s "$output/$name.raw") bytes, $((SECONDS - started)) s"
+if [ -n "$compare" ]; then
+    python3 "$top/hacks/lib/sysext-report.py" --compare "$compare" "$output/$name.manifest.json"
+fi
