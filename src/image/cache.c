@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "base/fd.h"
 #include "base/fs.h"
@@ -14,6 +15,8 @@
 
 #define INDEX_ENTRY_MAX 4096
 #define TEMPORARY_PREFIX ".tmp-"
+/* A temporary file of an index entry that has this age was left by a write that did not end. */
+#define STALE_SECS 3600
 
 /* What an entry of the index says. */
 typedef struct IndexEntry {
@@ -51,6 +54,8 @@ int cache_prepare(const ImageConfig *config, Error *e)
     return 0;
 }
 
+/* Files that no index entry names yet, and those that are being removed, exclude each other: makers hold "gc"
+ * shared for the moment, image_gc() exclusively. */
 static int lock_file(const ImageConfig *config, const char *name, int operation, Error *e)
 {
     _cleanup_free_ char *path = path_of(config, "locks", name, "");
@@ -172,10 +177,13 @@ int cache_find(const ImageConfig *config, const char *identity, CachedImage *ret
 int cache_new_file(const ImageConfig *config, int *ret_fd, char **ret_path, Error *e)
 {
     _cleanup_free_ char *path = path_of(config, "images", TEMPORARY_PREFIX, "XXXXXX");
-    _cleanup_close_ int fd = -EBADF;
+    _cleanup_close_ int fd = -EBADF, lock = -EBADF;
 
     if (!path)
         return error_set_errno(e, -ENOMEM, "cannot make an image");
+    lock = lock_file(config, "gc", LOCK_SH, e);
+    if (lock < 0)
+        return lock;
     fd = mkostemp(path, O_CLOEXEC);
     if (fd < 0)
         return error_set_errno(e, -errno, "cannot make a file in %s/images", config->cache_dir);
@@ -213,6 +221,7 @@ int cache_add(const ImageConfig *config, const char *identity, int fd, const cha
 {
     _cleanup_cached_image_ CachedImage image = CACHED_IMAGE_INIT;
     _cleanup_free_ char *index_path = NULL;
+    _cleanup_close_ int lock = -EBADF;
     struct stat st;
     int r;
 
@@ -231,6 +240,9 @@ int cache_add(const ImageConfig *config, const char *identity, int fd, const cha
         index_path = path_of(config, "index", identity, "");
         if (!image.path || !index_path)
             return error_set_errno(e, -ENOMEM, "cannot keep an image");
+        lock = lock_file(config, "gc", LOCK_SH, e);
+        if (lock < 0)
+            return lock;
         r = name_image(fd, path, &image, e);
         if (r < 0)
             return r;
@@ -302,9 +314,15 @@ static int read_index(const ImageConfig *config, Used **ret, size_t *ret_n, Erro
         if (!p)
             return error_set_errno(e, -ENOMEM, "cannot read the index of images");
         all = p;
-        if (!is_digest(de->d_name) || stat(entry_path, &st) < 0 ||
-            entry_read(entry_path, &all[n].entry) < 0) {
-            (void)unlink(entry_path); /* damaged, or left by a write that did not end */
+        if (stat(entry_path, &st) < 0)
+            continue;
+        if (!is_digest(de->d_name)) {
+            if (st.st_mtim.tv_sec < time(NULL) - STALE_SECS)
+                (void)unlink(entry_path);
+            continue;
+        }
+        if (entry_read(entry_path, &all[n].entry) < 0) {
+            (void)unlink(entry_path); /* damaged */
             continue;
         }
         memcpy(all[n].name, de->d_name, SHA256_HEX_SIZE);

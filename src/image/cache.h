@@ -5,9 +5,11 @@
  *
  *   CACHE/images/DIGEST.erofs    an image, named by the SHA-256 of its content
  *   CACHE/images/.tmp-XXXXXX     one that is being made, locked by its maker
- *   CACHE/index/IDENTITY         which image the layers of that identity are, and what the file was when it
- * was verified; its time of modification is that of the last use CACHE/locks/NN               one conversion
- * at a time of the identities that begin with NN CACHE/scratch/SIZE.ext4      templates of scratch disks */
+ *   CACHE/index/IDENTITY         which image the layers of that identity are, and what the file was when
+ *                                it was verified; its time of modification is that of the last use
+ *   CACHE/locks/NN               one conversion at a time of the identities that begin with NN
+ *   CACHE/locks/gc               see lock_file()
+ *   CACHE/scratch/SIZE.ext4      templates of scratch disks */
 
 #include "base/sha256.h"
 #include "image/image.h"

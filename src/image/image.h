@@ -5,7 +5,7 @@
  *
  * image_prepare() takes the mounts that containerd's snapshotter gave for a container and ends with a
  * descriptor of a read-only erofs image with the same content, from the cache or converted now. Key of the
- * cache is the identity of each lower directory (identity.h), never a tag, a name or a path alone; what was
+ * cache is the identity of each lower directory (layers.h), never a tag, a name or a path alone; what was
  * written to the upper directory before makes the image a private one, which is never cached.
  *
  * All of the work is done in a forked child, whose pidfd the loop watches, so that waiting for another

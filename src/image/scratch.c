@@ -120,7 +120,7 @@ int scratch_create(const ImageConfig *config, const ImageScratch *scratch, int *
     if (!path)
         return error_set_errno(e, -ENOMEM, "cannot make a scratch disk");
     template = open_template(config, scratch->size, e);
-    if (template <0)
+    if (template < 0)
         return template;
     if (unlink(path) < 0 && errno != ENOENT)
         return error_set_errno(e, -errno, "cannot remove the old scratch disk %s", path);
@@ -136,5 +136,24 @@ int scratch_create(const ImageConfig *config, const ImageScratch *scratch, int *
     }
     *ret_fd = TAKE_FD(fd);
     *ret_path = TAKE_PTR(path);
+    return 0;
+}
+
+int scratch_remove(const char *path)
+{
+    _cleanup_free_ char *directory = strdup(path);
+    char *slash = directory ? strrchr(directory, '/') : NULL, *name;
+
+    if (unlink(path) < 0 && errno != ENOENT)
+        return -errno;
+    if (!directory)
+        return -ENOMEM;
+    if (!slash)
+        return 0;
+    *slash = 0;
+    name = strrchr(directory, '/');
+    if (name && strncmp(name + 1, SCRATCH_DIRECTORY_PREFIX, strlen(SCRATCH_DIRECTORY_PREFIX)) == 0 &&
+        rmdir(directory) < 0 && errno != ENOENT)
+        return -errno;
     return 0;
 }

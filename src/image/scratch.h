@@ -12,6 +12,9 @@
 /* The file's name in the directory it is made in; the conversion leaves it out of images. */
 #define SCRATCH_FILE_NAME ".cloudhv-scratch.ext4"
 
+/* Begins the name of a directory that was made for one disk alone. */
+#define SCRATCH_DIRECTORY_PREFIX "of-"
+
 enum {
     SCRATCH_SIZE_MIN_MB = 8,
     SCRATCH_SIZE_MAX_MB = 16 * 1024 * 1024,
@@ -21,3 +24,7 @@ enum {
  * the first one of a size. Gives a CLOEXEC descriptor (O_RDWR) and the path, which the caller frees. */
 int scratch_create(const ImageConfig *config, const ImageScratch *scratch, int *ret_fd, char **ret_path,
                    Error *e);
+
+/* Removes a disk by the path that scratch_create() gave, and the directory that was made for it alone. What is gone
+ * already is fine. */
+int scratch_remove(const char *path);

@@ -29,9 +29,11 @@ static int convert(const ImageConfig *config, const Layers *layers, bool with_up
     if (r < 0)
         return r;
     if (fchown(fd, uid, uid) < 0)
-        r = error_set_errno(e, -errno, "cannot hand %s to the converter", path);
+        r = error_set_errno(e, -errno, "cannot hand the file to the converter");
     if (r >= 0)
         r = confined_mkfs_erofs(config->mkfs_erofs, layers, with_upper, path, config->cache_dir, &limits, e);
+    if (r < 0 && e)
+        error_prefix(e, "cannot convert the image into %s", path);
     if (r >= 0)
         r = cache_add(config, identity, fd, path, ret, e);
     if (r < 0)
@@ -78,7 +80,7 @@ static int make_scratch(const ImageConfig *config, const Layers *layers, const I
     if (!here.directory)
         here.directory = layers->upper;
     if (!here.directory) {
-        directory = string_printf("%s/scratch/of-XXXXXX", config->cache_dir);
+        directory = string_printf("%s/scratch/" SCRATCH_DIRECTORY_PREFIX "XXXXXX", config->cache_dir);
         if (!directory || !mkdtemp(directory))
             return error_set_errno(e, directory ? -errno : -ENOMEM,
                                    "cannot make a directory for a scratch disk");

@@ -8,6 +8,7 @@
 #include "agent.pb-c.h"
 #include "base/log.h"
 #include "base/trace.h"
+#include "image/scratch.h"
 #include "oci/filetree.h"
 #include "shim/create.h"
 #include "shim/daemon-link.h"
@@ -224,11 +225,13 @@ static void release_pod(Container *c)
 static void remove_scratch(Container *c)
 {
     _cleanup_error_ Error e = ERROR_INIT;
+    int r;
 
     if (!c->scratch_path)
         return;
-    if (unlink(c->scratch_path) < 0 && errno != ENOENT)
-        log_warning("cannot remove the scratch disk %s: %m", c->scratch_path);
+    r = scratch_remove(c->scratch_path);
+    if (r < 0)
+        log_warning("cannot remove the scratch disk %s: %s", c->scratch_path, strerrordesc_np(-r));
     record_remove_disk(c->shim->record, c->id);
     if (record_write(c->shim->record, c->shim->spec->bundle, &e) < 0)
         log_debug("%s", error_message(&e));

@@ -23,6 +23,7 @@
 #include "shim/files.h"
 #include "shim/pod.h"
 #include "shim/task-events.h"
+#include "shim/task.h"
 
 enum {
     ROOTFS_MOUNTS_MAX = 64,
@@ -73,28 +74,12 @@ void create_abort(Create *op, const char *reason)
 
 /* -------------------------------------------------------------------------------------------------- ends */
 
-/* containerd takes "not implemented" as a reason to call again in an older version of the protocol, and "not found"
- * as news about the container. */
-static TtrpcCode failure_code(int number)
-{
-    TtrpcCode code = ttrpc_code_from_errno(number);
-
-    if (code == TTRPC_UNIMPLEMENTED)
-        return TTRPC_FAILED_PRECONDITION;
-    return code == TTRPC_NOT_FOUND ? TTRPC_UNKNOWN : code;
-}
-
-static void answer_failure(TtrpcCall *call, const Error *e)
-{
-    ttrpc_call_fail(call, failure_code(e->number), "%s", error_message(e));
-}
-
 static void on_undone(Container *c, void *userdata)
 {
     Create *op = userdata;
     Shim *shim = op->shim;
 
-    answer_failure(TAKE_PTR(op->call), &op->error);
+    task_fail_call(TAKE_PTR(op->call), &op->error);
     TRACE("shim.create.undone");
     container_free(c);
     shim_check_idle(shim);
@@ -341,10 +326,9 @@ static int take_image(Create *op, ImageResult *result, Error *e)
     int r;
 
     op->image_fd = TAKE_FD(result->image_fd);
-    op->image_path = TAKE_PTR(result->image_path);
-    /* A private image has no name: the daemon gets at it through our descriptor. */
-    if (!op->image_path)
-        op->image_path = string_printf("/proc/%i/fd/%i", (int)getpid(), op->image_fd);
+    /* The daemon gets at it through our descriptor: a private image has no name, and that of another may have left
+     * the cache meanwhile. */
+    op->image_path = string_printf("/proc/%i/fd/%i", (int)getpid(), op->image_fd);
     if (!op->image_path)
         return error_set_errno(e, -ENOMEM, "cannot name the image");
     if (!result->scratch_path)
@@ -558,7 +542,7 @@ void create_start(Shim *shim, TtrpcCall *call, const Containerd__CreateTaskReque
         r = create_new(shim, request, &op, &e);
     if (r < 0) {
         log_error("%s", error_message(&e));
-        answer_failure(call, &e);
+        task_fail_call(call, &e);
         return;
     }
     op->call = call;

@@ -15,6 +15,7 @@
 #include "shim/daemon-link.h"
 #include "shim/pod.h"
 #include "shim/task-events.h"
+#include "shim/task.h"
 
 static void exec_free(Process *p)
 {
@@ -35,10 +36,11 @@ static void on_exec_ended(Process *p)
 
 static void fail(ProcessOp *x, const Error *e)
 {
+    _cleanup_error_ Error failure = ERROR_INIT;
     Process *p = x->process;
 
-    ttrpc_call_fail(process_op_end(x), ttrpc_code_from_errno(e->number), "cannot make exec %s: %s", p->exec_id,
-                    error_message(e));
+    error_set(&failure, e->number, "cannot make exec %s: %s", p->exec_id, error_message(e));
+    task_fail_call(process_op_end(x), &failure);
     exec_free(p);
 }
 

@@ -401,6 +401,17 @@ static const TtrpcHandler handlers[] = {
     handle_shutdown,
 };
 
+void task_fail_call(TtrpcCall *call, const Error *e)
+{
+    TtrpcCode code = ttrpc_code_from_errno(e->number);
+
+    if (code == TTRPC_UNIMPLEMENTED)
+        code = TTRPC_FAILED_PRECONDITION;
+    else if (code == TTRPC_NOT_FOUND)
+        code = TTRPC_UNKNOWN;
+    ttrpc_call_fail(call, code, "%s", error_message(e));
+}
+
 int task_register(Shim *shim)
 {
     static const char *const names[] = {"containerd.task.v2.Task", "containerd.task.v3.Task"};
