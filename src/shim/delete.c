@@ -18,6 +18,7 @@
 #include "config/config.h"
 #include "containerd-task.pb-c.h"
 #include "daemon.pb-c.h"
+#include "image/scratch.h"
 #include "net/netns.h"
 #include "net/redirect.h"
 #include "net/rtnl.h"
@@ -200,9 +201,12 @@ static void remove_redirects(const Record *record)
 
 static void remove_disks(const Record *record)
 {
-    for (size_t i = 0; i < record->n_disks; i++)
-        if (unlink(record->disks[i].path) < 0 && errno != ENOENT)
-            log_warning("cannot remove the scratch disk %s: %m", record->disks[i].path);
+    for (size_t i = 0; i < record->n_disks; i++) {
+        int r = scratch_remove(record->disks[i].path);
+
+        if (r < 0)
+            log_warning("cannot remove the scratch disk %s: %s", record->disks[i].path, strerrordesc_np(-r));
+    }
     TRACE("shim.delete-action.disks-removed");
 }
 
@@ -211,18 +215,20 @@ static int delete_pod(const ShimOptions *o, const Record *record, Error *e)
     _cleanup_free_ char *path = NULL;
     int r;
 
+    /* First, since nobody else does it: should this process be killed, the daemon releases the VM, the rest goes with
+     * bundle, snapshot and network namespace. */
+    if (record)
+        (void)unlink(record->socket);
+    else if (address_socket_path(NULL, o->address, o->namespace, o->id, &path, NULL) >= 0)
+        (void)unlink(path);
+    TRACE("shim.delete-action.socket-removed");
     if (record)
         end_server(record);
     r = release(o, record, e);
     if (record) {
         remove_disks(record);
-        (void)unlink(record->socket);
-    } else if (address_socket_path(NULL, o->address, o->namespace, o->id, &path, NULL) >= 0) {
-        (void)unlink(path);
-    }
-    TRACE("shim.delete-action.socket-removed");
-    if (record)
         remove_redirects(record);
+    }
     return r;
 }
 

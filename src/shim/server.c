@@ -33,7 +33,7 @@ typedef struct Server {
     int log_fd;
     int bundle_fd; /* inotify */
     LoopSource *bundle_watch, *terminate, *stop_timer;
-    bool stopping, bundle_gone;
+    bool stopping;
 } Server;
 
 static Server *server_of(Shim *shim)
@@ -106,8 +106,8 @@ void shim_stop(Shim *shim)
 
 void shim_check_idle(Shim *shim)
 {
-    /* Otherwise containerd says when; but a bundle that is gone means that nobody will. */
-    if (!shim->containers && (shim->stop_when_idle || server_of(shim)->bundle_gone))
+    /* Otherwise containerd says when. */
+    if (!shim->containers && shim->stop_when_idle)
         shim_stop(shim);
 }
 
@@ -118,15 +118,19 @@ void shim_pod_ended(Shim *shim, const char *reason)
         container_lose(c);
 }
 
-/* Containerd's `delete` for our bundle, or an administrator: the pod ends, its exits are still published. */
-static void on_terminate(_unused_ LoopSource *source, void *userdata)
+/* The pod ends; its exits are still published. */
+static void end_pod(Server *s)
 {
-    Server *s = userdata;
-
-    log_notice("terminated by a signal");
     for (Container *c = s->shim.containers; c; c = c->next)
         container_lose(c);
     shim_stop(&s->shim);
+}
+
+/* Containerd's `delete` for our bundle, or an administrator. */
+static void on_terminate(_unused_ LoopSource *source, void *userdata)
+{
+    log_notice("terminated by a signal");
+    end_pod(userdata);
 }
 
 static void on_bundle_changed(_unused_ LoopSource *source, int fd, _unused_ uint32_t revents, void *userdata)
@@ -140,10 +144,10 @@ static void on_bundle_changed(_unused_ LoopSource *source, int fd, _unused_ uint
     config = fs_join(s->shim.spec->bundle, "config.json");
     if (!config || access(config, F_OK) >= 0 || errno != ENOENT)
         return;
-    s->bundle_gone = true;
     s->bundle_watch = loop_source_free(s->bundle_watch);
     s->bundle_fd = fd_close(s->bundle_fd);
-    shim_check_idle(&s->shim);
+    log_debug("the bundle is gone");
+    end_pod(s);
 }
 
 /* ------------------------------------------------------------------------------------------------- set-up */
