@@ -71,9 +71,6 @@ static int complete_vmm(VmmConfig *config, const char *name, Error *e)
 
     if (r >= 0 && !*config->qemu_binary)
         r = set_string(&config->qemu_binary, default_qemu());
-    if (r >= 0 && strcmp(config->vmm, "auto") == 0)
-        r = set_string(&config->vmm,
-                       access(config->cloud_hypervisor_binary, X_OK) == 0 ? "cloud-hypervisor" : "qemu");
     if (r < 0)
         return error_set_errno(e, r, "cannot complete the configuration %s", name);
     for (const char *p = config->kernel_args; *p; p++)

@@ -19,7 +19,7 @@
 
 /* What shapes a VM; in both files. Strings are owned and never NULL. */
 typedef struct VmmConfig {
-    char *vmm; /* "cloud-hypervisor" or "qemu": "auto" is resolved when the configuration is loaded */
+    char *vmm; /* "cloud-hypervisor", "qemu", or "auto" */
     char *cloud_hypervisor_binary;
     char *qemu_binary; /* absolute, or a name to be looked up in PATH */
     char *kernel_path;
@@ -68,7 +68,6 @@ typedef struct DaemonConfig {
     uint64_t warmup_duration_secs;
     uint64_t max_snapshots;
     char *warm_snapshots;        /* "off", "annotated" or "all" */
-    uint64_t release_grace_secs; /* from a shim's death with its bundle gone to the release of its sandbox */
     char *log_level;
 } DaemonConfig;
 

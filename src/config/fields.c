@@ -88,7 +88,6 @@ const ConfigField config_daemon_fields[] = {
     NUMBER(DaemonConfig, warmup_duration_secs, 30, 0, 3600),
     NUMBER(DaemonConfig, max_snapshots, 100, 0, 100000),
     CHOICE(DaemonConfig, warm_snapshots, warm_choices, "annotated"),
-    NUMBER(DaemonConfig, release_grace_secs, 10, 0, 3600),
     CHOICE(DaemonConfig, log_level, level_choices, "info"),
     {NULL},
 };

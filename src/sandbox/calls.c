@@ -470,12 +470,22 @@ static int send_event(TtrpcCall *call, const Entry *entry)
     return ttrpc_call_send(call, &event.base);
 }
 
+static bool is_watched(const TtrpcCall *call, const Entry *entry)
+{
+    const Cloudhv__Daemon__V1__WatchRequest *request =
+        (const Cloudhv__Daemon__V1__WatchRequest *)ttrpc_call_request(call);
+    const SandboxState *state = sandbox_get_state(entry->sandbox);
+
+    return !request->sandbox_id[0] || (strcmp(state->sandbox_id, request->sandbox_id) == 0 &&
+                                       strcmp(state->namespace, request->namespace_) == 0);
+}
+
 void service_notify(Entry *entry)
 {
     for (Waiter **p = &entry->service->watching; *p;) {
         Waiter *w = *p;
 
-        if (send_event(w->call, entry) >= 0) {
+        if (!is_watched(w->call, entry) || send_event(w->call, entry) >= 0) {
             p = &w->next;
             continue;
         }
@@ -512,7 +522,8 @@ static void handle_watch(TtrpcCall *call, const ProtobufCMessage *message, void 
     }
     ttrpc_call_set_cancel(call, on_watch_cancelled, service);
     for (const Entry *entry = service->entries; entry; entry = entry->next)
-        (void)send_event(call, entry);
+        if (is_watched(call, entry))
+            (void)send_event(call, entry);
 }
 
 int sandbox_service_register(SandboxService *service, TtrpcServer *server)

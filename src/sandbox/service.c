@@ -237,7 +237,9 @@ static void adopt_one(SandboxService *service, const char *key)
          * that no state names. */
         if (service->log)
             service->log(LOG_WARNING, "", key, error_message(&e), service->log_userdata);
-        remove_leftover(service, key, 0);
+        /* One that another version of this program wrote has a pod that goes on, and is left to that version. */
+        if (r != -EPROTO)
+            remove_leftover(service, key, 0);
         return;
     }
     entry = entry_new(service);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/fs.h"
 #include "sandbox/sandbox.h"
@@ -12,6 +13,7 @@
 static int check_kvm(SandboxSettings *settings, const VmmConfig *config, Error *e)
 {
     _cleanup_error_ Error reason = ERROR_INIT;
+    bool can_emulate = strcmp(vmm_driver_name(settings->driver), "qemu") == 0;
     int r = probe_kvm(KVM_DEVICE, config->probe_timeout_msecs * USEC_PER_MSEC, &reason);
 
     if (r > 0)
@@ -19,26 +21,36 @@ static int check_kvm(SandboxSettings *settings, const VmmConfig *config, Error *
     settings->no_kvm_reason = strdup(error_message(&reason));
     if (!settings->no_kvm_reason)
         return error_set_errno(e, -ENOMEM, "cannot probe KVM");
-    if (config->allow_emulation && strcmp(config->vmm, "qemu") == 0) {
+    if (config->allow_emulation && can_emulate) {
         settings->emulate = true;
         return 0;
     }
     settings->no_vmm_reason =
         string_printf("no VM can be run: %s, and %s", settings->no_kvm_reason,
-                      strcmp(config->vmm, "qemu") == 0
+                      can_emulate
                           ? "emulation is not allowed (\"allow_emulation\" in the configuration)"
                           : "this VMM cannot emulate");
     return settings->no_vmm_reason ? 0 : error_set_errno(e, -ENOMEM, "cannot probe KVM");
 }
 
+/* "auto" takes the first that this program can drive and that is installed; QEMU, the last, may be found in PATH. */
+static const char *choose_vmm(const VmmConfig *config)
+{
+    if (strcmp(config->vmm, "auto") != 0)
+        return config->vmm;
+    if (vmm_driver_by_name("cloud-hypervisor") && access(config->cloud_hypervisor_binary, X_OK) == 0)
+        return "cloud-hypervisor";
+    return "qemu";
+}
+
 int sandbox_settings_init(SandboxSettings *settings, const VmmConfig *config, const char *state_dir, Error *e)
 {
-    bool qemu = strcmp(config->vmm, "qemu") == 0;
+    const char *vmm = choose_vmm(config);
 
     *settings = (SandboxSettings){
         .state_dir = state_dir,
-        .driver = vmm_driver_by_name(config->vmm),
-        .vmm_binary = qemu ? config->qemu_binary : config->cloud_hypervisor_binary,
+        .driver = vmm_driver_by_name(vmm),
+        .vmm_binary = strcmp(vmm, "qemu") == 0 ? config->qemu_binary : config->cloud_hypervisor_binary,
         .kernel = config->kernel_path,
         .rootfs = config->rootfs_path,
         .kernel_args = config->kernel_args,
@@ -53,7 +65,7 @@ int sandbox_settings_init(SandboxSettings *settings, const VmmConfig *config, co
     };
     if (!settings->driver) {
         settings->no_vmm_reason =
-            string_printf("no VM can be run: this version has no driver for the VMM \"%s\"", config->vmm);
+            string_printf("no VM can be run: this version has no driver for the VMM \"%s\"", vmm);
         return settings->no_vmm_reason ? 0 : error_set_errno(e, -ENOMEM, "cannot read the settings");
     }
     return check_kvm(settings, config, e);

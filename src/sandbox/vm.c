@@ -423,7 +423,8 @@ static int start_vmm(Sandbox *s, const Cloudhv__Daemon__V1__AcquireSandboxReques
         .emulate = s->settings->emulate,
         .uid = s->state.uid,
         .gid = s->settings->gid,
-        .timeout_usec = s->settings->boot_timeout_usec,
+        .boot_timeout_usec = s->settings->boot_timeout_usec,
+        .timeout_usec = s->settings->operation_timeout_usec,
     };
     r = vmm_boot(s->loop, s->settings->driver, &spec, on_booted, on_vmm_exit, s, &s->vmm, e);
     /* Until the VMM runs, its state file does not name it; should we die, its uid leads to it. */

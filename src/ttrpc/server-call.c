@@ -318,6 +318,11 @@ void ttrpc_call_set_cancel(TtrpcCall *call, TtrpcCancelFn callback, void *userda
     call->cancel_userdata = userdata;
 }
 
+const ProtobufCMessage *ttrpc_call_request(const TtrpcCall *call)
+{
+    return call->request;
+}
+
 const char *ttrpc_call_method(const TtrpcCall *call)
 {
     return call->method->name;

@@ -14,6 +14,8 @@ TtrpcCode ttrpc_code_from_errno(int number)
     case EINVAL:
     case ENAMETOOLONG:
     case EILSEQ:
+    case E2BIG:
+    case ELOOP:
         return TTRPC_INVALID_ARGUMENT;
     case ETIMEDOUT:
     case ETIME:
@@ -33,6 +35,8 @@ TtrpcCode ttrpc_code_from_errno(int number)
     case EMFILE:
     case ENFILE:
     case EMSGSIZE:
+    case EFBIG:
+    case EUSERS:
         return TTRPC_RESOURCE_EXHAUSTED;
     case EBUSY:
     case EISCONN:
@@ -40,8 +44,11 @@ TtrpcCode ttrpc_code_from_errno(int number)
     case ENOTDIR:
     case EISDIR:
     case EROFS:
+    case ENODEV:
+    case ESHUTDOWN:
         return TTRPC_FAILED_PRECONDITION;
     case ECONNABORTED:
+    case ESTALE:
         return TTRPC_ABORTED;
     case ERANGE:
     case EOVERFLOW:

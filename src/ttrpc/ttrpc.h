@@ -101,6 +101,8 @@ int ttrpc_call_take_fd(TtrpcCall *call);
 typedef void (*TtrpcCancelFn)(TtrpcCall *call, void *userdata);
 void ttrpc_call_set_cancel(TtrpcCall *call, TtrpcCancelFn callback, void *userdata);
 
+/* The request, as long as the call has not been ended. */
+const ProtobufCMessage *ttrpc_call_request(const TtrpcCall *call);
 const char *ttrpc_call_method(const TtrpcCall *call);
 /* The service name that the peer used: tells containerd.task.v2.Task from containerd.task.v3.Task. */
 const char *ttrpc_call_service(const TtrpcCall *call);

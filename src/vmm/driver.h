@@ -17,6 +17,7 @@ struct VmmOp {
     const char *what; /* static: "adding a disk" */
     VmmDoneFn done;
     void *userdata;
+    uint64_t timeout_usec;
     LoopSource *timer;
 };
 

@@ -96,7 +96,7 @@ static void on_deadline(LoopSource *source, void *userdata)
 
     vmm_enter(vmm);
     (void)error_set(&e, -ETIMEDOUT, "%s: %s %s took longer than %llu ms", vmm->driver->name, op->what,
-                    vmm->name, (unsigned long long)(vmm->timeout_usec / USEC_PER_MSEC));
+                    vmm->name, (unsigned long long)(op->timeout_usec / USEC_PER_MSEC));
     if (op != vmm->boot) {
         vmm_op_finish(op, &e);
     } else if (vmm->boot_error.number == 0) {
@@ -108,7 +108,8 @@ static void on_deadline(LoopSource *source, void *userdata)
     vmm_leave(vmm);
 }
 
-static int op_new(Vmm *vmm, const char *what, VmmDoneFn done, void *userdata, VmmOp **ret, Error *e)
+static int op_new_timeout(Vmm *vmm, const char *what, uint64_t timeout_usec, VmmDoneFn done, void *userdata,
+                          VmmOp **ret, Error *e)
 {
     _cleanup_(op_freep) VmmOp *op = NULL;
     int r;
@@ -120,13 +121,19 @@ static int op_new(Vmm *vmm, const char *what, VmmDoneFn done, void *userdata, Vm
     op->what = what;
     op->done = done;
     op->userdata = userdata;
-    r = loop_add_timer(vmm->loop, vmm->timeout_usec, on_deadline, op, &op->timer);
+    op->timeout_usec = timeout_usec;
+    r = loop_add_timer(vmm->loop, timeout_usec, on_deadline, op, &op->timer);
     if (r < 0)
         return error_set_errno(e, r, "%s %s", what, vmm->name);
     op->next = vmm->ops;
     vmm->ops = op;
     *ret = TAKE_PTR(op);
     return 0;
+}
+
+static int op_new(Vmm *vmm, const char *what, VmmDoneFn done, void *userdata, VmmOp **ret, Error *e)
+{
+    return op_new_timeout(vmm, what, vmm->timeout_usec, done, userdata, ret, e);
 }
 
 /* Object */
@@ -306,7 +313,7 @@ static int vmm_start(Loop *loop, const VmmDriver *driver, const VmmSpec *spec, c
     r = vmm_new(loop, driver, spec->name, spec->directory, spec->timeout_usec, &vmm, e);
     if (r < 0)
         return r;
-    r = op_new(vmm, "starting", done, userdata, &op, e);
+    r = op_new_timeout(vmm, "starting", spec->boot_timeout_usec ?: vmm->timeout_usec, done, userdata, &op, e);
     if (r < 0)
         return r;
     vmm_op_keep(op, &vmm->boot);

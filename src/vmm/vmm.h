@@ -52,7 +52,8 @@ typedef struct VmmSpec {
     bool emulate;               /* no KVM: run by emulation (QEMU's TCG) */
     uid_t uid;                  /* the VMM runs as, with no capability and no-new-privileges */
     gid_t gid;
-    uint64_t timeout_usec; /* for each operation */
+    uint64_t boot_timeout_usec; /* until the VM runs; 0: as for each other operation */
+    uint64_t timeout_usec;      /* for each operation */
 } VmmSpec;
 
 typedef struct VmmDisk {

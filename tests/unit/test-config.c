@@ -100,7 +100,7 @@ static void test_defaults(void **state)
     assert_false(shim->vmm.allow_emulation);
     assert_null(strstr(shim->vmm.kernel_args, "${"));
     assert_non_null(strstr(shim->vmm.kernel_args, "console=tty"));
-    assert_string_not_equal(shim->vmm.vmm, "auto");
+    assert_string_equal(shim->vmm.vmm, "auto");
     assert_string_not_equal(shim->vmm.qemu_binary, "");
     assert_int_equal(daemon_config_load(NULL, &daemon, &e), 0);
     assert_string_equal(daemon->socket_path, "/run/cloudhv/daemon.sock");
