@@ -162,6 +162,8 @@ static void on_ended(pid_t pid, int status, uint64_t nsec, void *userdata)
     Exec *exec = userdata;
 
     process_ended(exec->process, status, nsec, false);
+    /* What it started may live on and hold the other ends: its output ends with what is in the pipes. */
+    process_finish_output(exec->process);
 }
 
 static int adopt(Exec *exec, Error *e)
