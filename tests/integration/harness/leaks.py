@@ -150,7 +150,7 @@ def _is_lasting(node, path):
     if relative.startswith("state/"):
         return relative.count("/") <= 2
     # What a program makes for all pods to come, and is empty between them.
-    return relative.count("/") <= 1 and not os.listdir(path)
+    return relative.count("/") <= 1 and not any(files for _, _, files in os.walk(path))
 
 
 def difference(before, after):
