@@ -18,10 +18,21 @@ static void pause_end(Container *c, int number, const char *message)
     completions_done(&c->pauses, number, message);
 }
 
+/* A pause that failed must leave the container as it was. */
+static void undo(Container *c)
+{
+    if (!c->paused)
+        return;
+    c->paused = false;
+    if (cgroup_freeze(c->cgroup, false) < 0)
+        log_error("the container %s cannot be let go: %m", c->id);
+}
+
 static void on_timeout(LoopSource *source, void *userdata)
 {
     Container *c = userdata;
 
+    undo(c);
     pause_end(c, -ETIMEDOUT, "the container's processes cannot be held or let go in time");
 }
 
@@ -56,5 +67,9 @@ int container_pause(Container *c, bool paused, ContainerDoneFn done, void *userd
                            &c->pause_timer);
     if (r >= 0)
         r = completion_add(&c->pauses, done, NULL, userdata);
-    return r < 0 ? error_set(e, r, "out of memory") : 0;
+    if (r < 0) {
+        undo(c);
+        return error_set(e, r, "out of memory");
+    }
+    return 0;
 }

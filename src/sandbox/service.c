@@ -216,7 +216,7 @@ static void remove_leftover(SandboxService *service, const char *key, uid_t uid)
 
     if (!directory || !file)
         return;
-    if (uid != 0) {
+    if (uid != 0 || uid_find(file, &uid) > 0) {
         (void)uid_kill(uid, file, 5 * USEC_PER_SEC);
         uid_give(uid, file);
     }
@@ -233,8 +233,7 @@ static void adopt_one(SandboxService *service, const char *key)
 
     r = sandbox_state_read(service->settings->state_dir, key, &state, &e);
     if (r < 0) {
-        /* Of an unreadable state nothing is known, not even the uid: what its VM leaves goes with the uids
-         * that no state names. */
+        /* Of an unreadable state nothing is known but, by its name, the uid. */
         if (service->log)
             service->log(LOG_WARNING, "", key, error_message(&e), service->log_userdata);
         /* One that another version of this program wrote has a pod that goes on, and is left to that version. */

@@ -63,6 +63,25 @@ void uid_give(uid_t uid, const char *owner)
         (void)unlink(path);
 }
 
+int uid_find(const char *owner, uid_t *ret)
+{
+    _cleanup_closedir_ DIR *dir = opendir(UID_REGISTRY);
+    struct dirent *de;
+
+    if (!dir)
+        return errno == ENOENT ? 0 : -errno;
+    while ((de = readdir(dir))) {
+        char *end;
+        unsigned long uid = strtoul(de->d_name, &end, 10);
+
+        if (*end || end == de->d_name || !belongs_to((uid_t)uid, owner))
+            continue;
+        *ret = (uid_t)uid;
+        return 1;
+    }
+    return 0;
+}
+
 /* Whether /proc/PID belongs to `uid`: the directory's owner is the process's effective uid unless the process
  * is not dumpable, so the status file is asked. */
 static bool process_has_uid(pid_t pid, uid_t uid)

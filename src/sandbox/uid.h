@@ -17,6 +17,9 @@
  * when all are taken. */
 int uid_take(uid_t base, unsigned count, const char *owner, uid_t *ret, Error *e);
 
+/* Finds the uid that was taken for `owner`: 1 when there is one, 0 when not. */
+int uid_find(const char *owner, uid_t *ret);
+
 /* Gives it back; a uid that somebody else has is left alone. */
 void uid_give(uid_t uid, const char *owner);
 

@@ -526,22 +526,24 @@ int sandbox_adopt(Loop *loop, const SandboxSettings *settings, SandboxState *sta
 
 int sandbox_remove_leftover(const char *state_dir, const char *namespace, const char *sandbox_id, Error *e)
 {
-    _cleanup_sandbox_state_ SandboxState state = {0};
     _cleanup_free_ char *file = NULL;
     char key[SANDBOX_KEY_SIZE];
+    uid_t uid = 0;
     int r;
 
     sandbox_key(namespace, sandbox_id, key);
-    r = sandbox_state_read(state_dir, key, &state, e);
-    if (r == -ENOENT)
-        return 0;
-    if (r < 0)
-        return r;
     file = state_file_path(state_dir, key);
-    r = file ? uid_kill(state.uid, file, KILL_TIMEOUT_USEC) : -ENOMEM;
+    if (!file)
+        return error_set_errno(e, -ENOMEM, "cannot remove sandbox %s", sandbox_id);
+    /* By the registry, which knows the uid before the state is written and when it can't be read. */
+    r = uid_find(file, &uid);
+    if (r > 0)
+        r = uid_kill(uid, file, KILL_TIMEOUT_USEC);
     if (r < 0)
-        return error_set_errno(e, r, "cannot end the VM of sandbox %s (uid %u)", sandbox_id, state.uid);
-    remove_files(state_dir, key, state.uid);
+        return error_set_errno(e, r, "cannot end the VM of sandbox %s (uid %u)", sandbox_id, uid);
+    if (uid == 0 && access(file, F_OK) < 0)
+        return 0;
+    remove_files(state_dir, key, uid);
     return 1;
 }
 

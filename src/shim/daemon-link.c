@@ -10,6 +10,8 @@
 #include "daemon.pb-c.h"
 #include "shim/own-daemon.h"
 
+#define DAEMON_PROTOCOL 1
+
 struct DaemonLink {
     Loop *loop;
     const ShimConfig *config;
@@ -115,8 +117,16 @@ static void finish(DaemonCall *call, const TtrpcReply *reply)
 
 static void on_hello(const TtrpcReply *reply, void *userdata)
 {
+    const Cloudhv__Daemon__V1__HelloResponse *response =
+        (const Cloudhv__Daemon__V1__HelloResponse *)reply->response;
     DaemonCall *call = userdata;
+    char text[80];
 
+    if (reply->code == TTRPC_OK && response->protocol != DAEMON_PROTOCOL) {
+        snprintf(text, sizeof(text), "it speaks protocol %u, this shim %i", response->protocol, DAEMON_PROTOCOL);
+        finish(call, &(TtrpcReply){.code = TTRPC_FAILED_PRECONDITION, .message = text});
+        return;
+    }
     /* The other call follows on the same connection: only a refusal ends it here. */
     if (reply->code != TTRPC_OK && reply->code != TTRPC_CANCELED)
         finish(call, reply);
@@ -132,7 +142,7 @@ static int send_hello(DaemonCall *call, Error *e)
     Cloudhv__Daemon__V1__HelloRequest request = CLOUDHV__DAEMON__V1__HELLO_REQUEST__INIT;
     int r;
 
-    request.protocol = 1;
+    request.protocol = DAEMON_PROTOCOL;
     request.peer = (char *)"shim";
     TtrpcCallSpec spec = {
         .service = &cloudhv__daemon__v1__sandboxes__descriptor,

@@ -23,6 +23,7 @@
 #include "shim/network-message.h"
 #include "shim/shim.h"
 
+#define AGENT_PROTOCOL 1
 #define HELLO_TIMEOUT_USEC (30 * USEC_PER_SEC)
 /* Beyond the boot itself: probing KVM, starting the VMM. */
 #define ACQUIRE_SLACK_USEC (30 * USEC_PER_SEC)
@@ -208,11 +209,19 @@ static void on_agent_lost(_unused_ TtrpcClient *client, const Error *reason, voi
 
 static void on_agent_hello(const TtrpcReply *reply, void *userdata)
 {
+    const Cloudhv__Agent__V1__HelloResponse *response;
     _cleanup_error_ Error e = ERROR_INIT;
     Pod *pod = userdata;
 
     pod->agent_call = NULL;
     if (ttrpc_reply_error(reply, "the agent of the VM", &e) < 0) {
+        finish(pod, &e);
+        return;
+    }
+    response = (const Cloudhv__Agent__V1__HelloResponse *)reply->response;
+    if (response->protocol != AGENT_PROTOCOL) {
+        error_set(&e, -EPROTO, "the agent of the VM speaks protocol %u, this shim %i", response->protocol,
+                  AGENT_PROTOCOL);
         finish(pod, &e);
         return;
     }
@@ -231,7 +240,7 @@ static int greet_agent(Pod *pod, Error *e)
     };
     int r;
 
-    request.protocol = 1;
+    request.protocol = AGENT_PROTOCOL;
     request.peer = (char *)"shim";
     r = ttrpc_client_call(pod->agent, &spec, on_agent_hello, pod, &pod->agent_call);
     return r < 0 ? error_set_errno(e, r, "cannot greet the agent of the VM") : 0;

@@ -166,6 +166,7 @@ static uint64_t clock_nsec(void)
     return (uint64_t)ts.tv_sec * 1000000000ULL + (uint64_t)ts.tv_nsec;
 }
 
+#if defined(__x86_64__)
 /* TSC and clock at one moment: the pair with the least time between of several. */
 static void sample_tsc(uint64_t *ret_tsc, uint64_t *ret_nsec)
 {
@@ -194,6 +195,12 @@ static unsigned measure_tsc_khz(void)
     sample_tsc(&tsc[1], &nsec[1]);
     return (unsigned)((tsc[1] - tsc[0]) * 1000000 / (nsec[1] - nsec[0]));
 }
+#else
+static unsigned measure_tsc_khz(void)
+{
+    return 0; /* there is none */
+}
+#endif
 
 static int make_sockets(Qemu *q, Start *s, Error *e)
 {

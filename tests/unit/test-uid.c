@@ -109,11 +109,27 @@ static void test_reclaim_spares_others_and_the_living(void **state)
     assert_int_equal(fs_remove_tree(dir), 0);
 }
 
+static void test_find(void **state)
+{
+    uid_t uid, found = 0;
+
+    if (geteuid() != 0)
+        skip();
+    assert_int_equal(uid_find("/no/such/owner.json", &found), 0);
+    assert_int_equal(found, 0);
+    assert_int_equal(uid_take(BASE, 3, "/tmp/test-uid-find.json", &uid, NULL), 0);
+    assert_int_equal(uid_find("/tmp/test-uid-find.json", &found), 1);
+    assert_int_equal(found, uid);
+    uid_give(uid, "/tmp/test-uid-find.json");
+    assert_int_equal(uid_find("/tmp/test-uid-find.json", &found), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_taken_once_and_run_out),
         cmocka_unit_test(test_only_the_owner_kills),
+        cmocka_unit_test(test_find),
         cmocka_unit_test(test_reclaim_spares_others_and_the_living),
     };
 
