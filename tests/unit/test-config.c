@@ -129,7 +129,7 @@ static void test_files_of_the_original(void **state)
         "\"tpm_enabled\":true,\"daemon_socket\":\"/run/cloudhv/daemon.sock\"}");
     if (shim_config_load(&shim, &e) < 0)
         fail_msg("%s", error_message(&e));
-    assert_string_equal(shim->vmm.vmm, "cloud-hypervisor"); /* since the binary is there */
+    assert_string_equal(shim->vmm.cloud_hypervisor_binary, "/bin/sh");
     assert_string_equal(shim->vmm.kernel_path, "/opt/cloudhv/vmlinux");
     assert_null(strchr(shim->vmm.kernel_args, '$'));
     assert_int_equal(shim->vmm.default_vcpus, 2);
