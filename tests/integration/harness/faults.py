@@ -16,7 +16,7 @@ def kill_vmms_while_stopped(node, cloudhv, program, done):
     """Until `done`: kills all VMMs whenever the program stops itself, and lets it go on."""
     while not done.wait(0.05):
         for pid in stopped_processes(node, cloudhv):
-            if proc.comm(pid) == program[:15]:
+            if os.path.basename(proc.exe(pid)) == program:
                 for vmm in cloudhv.vmms():
                     os.kill(vmm, signal.SIGKILL)
                 os.kill(pid, signal.SIGCONT)
