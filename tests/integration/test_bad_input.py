@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Broken configuration and broken surroundings: an error that names thing and reason, and nothing left behind."""
 
+import contextlib
 import glob
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -91,6 +93,54 @@ def test_damaged_cache_is_noticed(node, runtime, cloudhv):
             os.truncate(path, 4096)
     with node.pod(runtime) as pod:
         assert pod.sh("cat /bin/busybox /www/index.html | sha256sum") == digest
+
+
+@contextlib.contextmanager
+def empty_cache(cloudhv):
+    """Nothing is known of any image."""
+    directory = os.path.join(cloudhv.root, "etc", "cache")
+    cloudhv.write_config(shim={"erofs_cache_dir": directory})
+    try:
+        yield directory
+    finally:
+        cloudhv.write_config()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def layer_with(node, name):
+    """The directory of the layer that has a file of that name."""
+    found = glob.glob(f"{node.root}/root/io.containerd.snapshotter.v1.overlayfs/snapshots/*/fs/{name}")
+    assert found, f"no layer has {name}"
+    return found[0][:-len(name) - 1]
+
+
+def test_missing_layer(node, runtime, cloudhv):
+    """One that containerd itself does not look at: neither the first nor the last."""
+    layer = layer_with(node, "l7")
+    with empty_cache(cloudhv) as cache, node.pod(runtime) as pod:
+        os.rename(layer, f"{layer}.away")
+        try:
+            with pytest.raises(cri.CriError) as error:
+                pod.sh("true", image="layers")
+        finally:
+            os.rename(f"{layer}.away", layer)
+        assert layer in error.value.text and "No such file" in error.value.text
+        assert not glob.glob(f"{cache}/images/*") + glob.glob(f"{cache}/images/.tmp*")
+        assert pod.sh("cat /l7", image="layers") == "layer 7\n"
+
+
+def test_huge_file_in_a_layer(node, runtime, cloudhv):
+    """Nobody writes terabytes of zeros because an image has a sparse file."""
+    huge = os.path.join(layer_with(node, "www/index.html"), "huge")
+    with empty_cache(cloudhv) as cache:
+        with open(huge, "wb") as f:
+            f.truncate(15 << 40)
+        try:
+            message = refusal(node, runtime)
+        finally:
+            os.unlink(huge)
+        assert huge in message and "image_max_mb" in message
+        assert not glob.glob(f"{cache}/images/*") + glob.glob(f"{cache}/images/.tmp*")
 
 
 def test_cache_deleted_under_a_running_pod(node, runtime, cloudhv):

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from harness import cri, proc, wait
+from harness import cri, proc, ttrpc, wait
 
 pytestmark = pytest.mark.only("cloudhv")
 LONG = ["sh", "-c", "trap 'exit 7' TERM; echo up; while :; do sleep 3600 & wait; done"]
@@ -114,6 +114,26 @@ def test_vmm_dies(node, runtime, cloudhv):
         assert time.monotonic() - started < 8
         with pytest.raises(cri.CriError):
             pod.run_container(["true"])
+
+
+def test_broken_frames_at_the_shim(node, runtime):
+    """Whatever a connection sends, the pod goes on and containerd is served."""
+    with node.pod(runtime) as pod:
+        container = pod.run_container(LONG)
+        container.wait_for_output(b"up\n")
+        shim = node.shim_pid(pod.id)
+        path, = [s for s in proc.listening_sockets(shim) if s.startswith("/run/containerd/s/")]
+        before = len(os.listdir(f"/proc/{shim}/fd"))
+        ttrpc.send_broken_frames(path)
+        with ttrpc.Connection(path) as connection:
+            with pytest.raises(ttrpc.Refused) as error:
+                connection.raw_call("containerd.task.v2.Task", "State", b"\0" * ((4 << 20) + 1))
+            assert error.value.code == ttrpc.RESOURCE_EXHAUSTED
+        assert pod.sh("echo fine") == "fine\n"
+        assert node.shim_pid(pod.id) == shim
+        wait.until("connections to be closed", lambda: len(os.listdir(f"/proc/{shim}/fd")) <= before + 4, 10)
+        container.stop(20)
+        assert container.status().exit_code == 7
 
 
 def test_daemon_restarts_under_a_running_pod(node, runtime, cloudhv):

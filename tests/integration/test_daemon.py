@@ -2,10 +2,8 @@
 """The daemon's own protocol, without containerd: idempotent calls, callers that vanish, frames that are no frames."""
 
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -119,23 +117,8 @@ def test_only_root(node, runtime, cloudhv, sandboxes):
 
 def test_broken_frames(node, runtime, cloudhv, sandboxes):
     """Whatever a connection sends, the others are served, and the daemon neither grows nor ends."""
-    noise = random.Random(1)
-    header = ttrpc.HEADER
-    cases = [
-        b"", b"\0", header.pack(100, 1, 1, 0), header.pack(100, 1, 1, 0) + b"x" * 50,
-        header.pack(5, 1, 1, 0) + b"\xff" * 5, header.pack(0, 1, 1, 0), header.pack(0, 2, 1, 0), header.pack(0, 1, 77, 255),
-        header.pack(0, 1, 2, 0), header.pack(0, 1, 3, 0), header.pack(0xFFFFFFFF, 1, 1, 0) + b"y" * 100000,
-    ] + [noise.randbytes(noise.randrange(1, 5000)) for _ in range(30)]
     pid = cloudhv.daemon_pid
-    for case in cases:
-        with ttrpc.Connection(cloudhv.socket, timeout=5) as connection:
-            try:
-                connection.send(case) if case else None
-                connection.socket.shutdown(socket.SHUT_WR)
-                while connection.socket.recv(65536):
-                    pass
-            except OSError:
-                pass
+    ttrpc.send_broken_frames(cloudhv.socket)
     assert sandboxes.call("Status").daemon_version
     assert cloudhv.daemon_pid == pid
 
@@ -146,6 +129,22 @@ def test_oversized_message(node, runtime, sandboxes):
         sandboxes.connection.raw_call(daemon.SERVICE, "Status", b"\0" * ((4 << 20) + 1))
     assert error.value.code == ttrpc.RESOURCE_EXHAUSTED
     assert sandboxes.call("Status").daemon_version
+
+
+def test_usage(node, runtime, cloudhv, sandboxes, caller):
+    """What a VM costs, asked of its agent; a daemon that was started anew asks it too."""
+    caller.acquire(sandboxes, "used")
+    first = sandboxes.call("Usage", namespace="test", sandbox_id="used")
+    assert 64 << 10 < first.agent_private <= first.agent_peak < 4 << 20
+    assert first.vmm_private > 16 << 20 and first.memory_available < first.memory_total <= 128 << 20
+    cloudhv.restart_daemon()
+    with daemon.connect(cloudhv) as service:
+        second = service.call("Usage", namespace="test", sandbox_id="used")
+        assert second.agent_wakeups > first.agent_wakeups
+        with pytest.raises(ttrpc.Refused) as error:
+            service.call("Usage", namespace="test", sandbox_id="unknown")
+        assert error.value.code == ttrpc.NOT_FOUND and "unknown" in error.value.text
+        service.call("ReleaseSandbox", namespace="test", sandbox_id="used")
 
 
 def test_surplus_descriptors(node, runtime, cloudhv, sandboxes):

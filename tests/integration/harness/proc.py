@@ -81,3 +81,16 @@ def kill(pid, sig=signal.SIGKILL, timeout=15):
     except ProcessLookupError:
         return
     wait.until(f"process {pid} to end after signal {int(sig)}", lambda: not alive(pid), timeout)
+
+
+def listening_sockets(pid):
+    """Paths of the Unix sockets that a process listens on."""
+    inodes = set()
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            inodes.add(os.readlink(f"/proc/{pid}/fd/{fd}"))
+        except OSError:
+            pass
+    # A socket belongs to the network namespace that it was made in, which here is ours.
+    lines = [line.split() for line in read("/proc/net/unix").decode().splitlines()[1:]]
+    return [f[7] for f in lines if len(f) > 7 and int(f[3], 16) & 0x10000 and f"socket:[{f[6]}]" in inodes]

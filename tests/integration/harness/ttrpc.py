@@ -3,6 +3,7 @@
 
 import array
 import os
+import random
 import socket
 import struct
 
@@ -14,6 +15,31 @@ HEADER = struct.Struct(">IIBB")
 REQUEST, RESPONSE, DATA = 1, 2, 3
 
 INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED, FAILED_PRECONDITION, UNIMPLEMENTED = 3, 5, 8, 9, 12
+
+
+def broken_frames():
+    """Byte strings that no well-made client sends."""
+    noise = random.Random(1)
+    pack = HEADER.pack
+    return [
+        b"", b"\0", pack(100, 1, 1, 0), pack(100, 1, 1, 0) + b"x" * 50, pack(5, 1, 1, 0) + b"\xff" * 5, pack(0, 1, 1, 0),
+        pack(0, 2, 1, 0), pack(0, 1, 77, 255), pack(0, 1, 2, 0), pack(0, 1, 3, 0),
+        pack(0xFFFFFFFF, 1, 1, 0) + b"y" * 100000,
+    ] + [noise.randbytes(noise.randrange(1, 5000)) for _ in range(30)]
+
+
+def send_broken_frames(path):
+    """Each on a connection of its own, to its end; what comes back is read and dropped."""
+    for case in broken_frames():
+        with Connection(path, timeout=5) as connection:
+            try:
+                if case:
+                    connection.send(case)
+                connection.socket.shutdown(socket.SHUT_WR)
+                while connection.socket.recv(65536):
+                    pass
+            except OSError:
+                pass
 
 
 class Refused(Exception):
