@@ -17,6 +17,7 @@
 
 #define PROTOCOL_VERSION 1
 #define ENTROPY_SIZE 64
+#define KERNEL_RELEASE_MAX 64
 #define KILL_TIMEOUT_USEC (5 * USEC_PER_SEC)
 
 const char *sandbox_phase_name(SandboxPhase phase)
@@ -231,6 +232,17 @@ static int send_identity(Sandbox *s, Error *e)
     return 0;
 }
 
+/* What the guest calls its kernel goes into files and messages: short, and printable whatever it sent. */
+static char *kernel_release_of(const Cloudhv__Agent__V1__HelloResponse *response)
+{
+    char *text = strndup(response->kernel_release, KERNEL_RELEASE_MAX);
+
+    for (char *p = text; p && *p; p++)
+        if (*p < ' ' || *p > '~')
+            *p = '?';
+    return text;
+}
+
 static void on_hello(const TtrpcReply *reply, void *userdata)
 {
     const Cloudhv__Agent__V1__HelloResponse *response;
@@ -251,7 +263,7 @@ static void on_hello(const TtrpcReply *reply, void *userdata)
         return;
     }
     s->times.agent = loop_now() - s->started_usec;
-    s->state.kernel_release = strndup(response->kernel_release, 64);
+    s->state.kernel_release = kernel_release_of(response);
     TRACE("daemon.acquire.agent-answered");
     if (send_identity(s, &e) < 0)
         boot_failed(s, &e);
