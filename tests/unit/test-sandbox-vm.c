@@ -269,7 +269,7 @@ static void test_kernel_release(void **state)
     assert_int_equal(acquire(f, NULL), 0);
     fake_vm_settle(&f->vm, 2000);
     memset(longer, 'x', sizeof(longer));
-    memcpy(longer, "6.12\xff\n\x1b[2J", 9);
+    memcpy(longer, "6.12\xff\n\x1b[2J", 10);
     longer[sizeof(longer) - 1] = 0;
     answer_hello(f, 1, longer);
     answer_identity(f);
