@@ -10,9 +10,14 @@ set -euo pipefail
 need_packages build-essential meson ninja-build pkg-config libsystemd-dev libprotobuf-c-dev protobuf-c-compiler \
     libnl-3-dev libjansson-dev
 build=${BUILD_DIR:-$top/build}
+libnl=$("$top/hacks/build-libnl.sh")
 if [ ! -f "$build/build.ninja" ]; then
     say "configuring $build"
-    meson setup "$build" "$top" --buildtype=release -Doptimization=s -Db_lto=true -Dtests=false >/dev/null
+    meson setup "$build" "$top" --buildtype=release -Doptimization=s -Db_lto=true -Dtests=false \
+        --pkg-config-path="$libnl" >/dev/null
+elif ! grep -qF "$libnl" "$build/build.ninja"; then
+    meson configure "$build" --clearcache
+    meson configure "$build" -Dpkg_config_path="$libnl"
 fi
 say "compiling the programs"
 ninja -C "$build" -j"$JOBS" --quiet >&2

@@ -5,7 +5,7 @@
 # sanitizers, and the integration tests with the real programs in real VMs (emulated where there is no KVM).
 #
 #   sudo hacks/test.sh               all of it
-#   sudo hacks/test.sh STAGE...      some: static unit fuzz build integration sanitizer
+#   sudo hacks/test.sh STAGE...      some: static unit fuzz build sysext integration sanitizer
 #
 # The last line is "N passed, N failed, N skipped". A skip that tests/expected-skips does not list is a failure.
 # FUZZ_RUNS sets the iterations of each fuzz target (default 20000), FUZZ_SECONDS how long they may take (60).
@@ -105,14 +105,28 @@ test_fuzz() {
 
 guest=
 test_build() {
+    local libnl
+    libnl=$("$top/hacks/build-libnl.sh") || {
+        echo "fail libnl build" >>"$results"
+        return
+    }
     # Fault injection is what the tests need beyond a release; it reads two environment variables.
     check "release build" configure "$top/build-test" --buildtype=release -Doptimization=s -Db_lto=true -Dtests=false \
-        -Dfault_injection=true
+        -Dfault_injection=true --pkg-config-path="$libnl"
     guest=$("$top/hacks/build-guest.sh" "$top/build-test/src/agent/cloudhv-agent") || {
         echo "fail guest build" >>"$results"
         return
     }
     echo "pass guest build" >>"$results"
+}
+
+# The image's files, and the units with a real systemd; with a VM in the daemon's unit where the build stage ran.
+test_sysext() {
+    local arguments=() status=0
+    [ -z "$guest" ] || arguments=(--build-dir="$top/build-test" --guest-dir="$guest")
+    (cd "$top/tests/sysext" && nice /usr/bin/python3 -m pytest -q --tb=short -p no:cacheprovider \
+        --results="$results" "${arguments[@]}" .) || status=$?
+    [ "$status" -le 1 ] || echo "fail sysext: pytest ended with status $status" >>"$results"
 }
 
 test_integration() {
@@ -159,9 +173,9 @@ judge_skips() {
 need_packages build-essential meson ninja-build pkg-config clang libclang-rt-14-dev llvm lld libsystemd-dev libprotobuf-c-dev \
     protobuf-c-compiler libnl-3-dev libjansson-dev libcmocka-dev shellcheck git containerd runc \
     containernetworking-plugins qemu-system-x86 e2fsprogs iproute2 busybox-static python3-grpcio python3-grpc-tools \
-    python3-pytest python3-pytest-timeout strace
+    python3-pytest python3-pytest-timeout strace systemd man-db openssl procps
 stages=("$@")
-[ ${#stages[@]} -gt 0 ] || stages=(static unit fuzz build integration sanitizer)
+[ ${#stages[@]} -gt 0 ] || stages=(static unit fuzz build sysext integration sanitizer)
 for name in "${stages[@]}"; do
     declare -F "test_$name" >/dev/null || die "there is no stage $name"
     stage "$name"
