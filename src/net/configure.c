@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <linux/if.h>
 #include <linux/if_arp.h>
-#include <linux/rtnetlink.h>
 #include <netinet/in.h>
 #include <string.h>
 
@@ -146,24 +145,29 @@ static int find_devices(const LinkList *links, const NetConfig *config, unsigned
  */
 
 typedef struct Flush {
-    RtnlMessage *messages[2 * NET_ADDRESSES_MAX];
+    struct nl_msg *messages[2 * NET_ADDRESSES_MAX];
     size_t n;
     unsigned index;
 } Flush;
 
-static int collect_address(const struct nlmsghdr *nlh, void *userdata)
+static int collect_address(struct nlmsghdr *nlh, void *userdata)
 {
     Flush *flush = userdata;
-    const struct ifaddrmsg *ifa = NLMSG_DATA(nlh);
+    const struct ifaddrmsg *ifa = nlmsg_data(nlh);
+    struct nl_msg *message;
 
-    if (nlh->nlmsg_len < NLMSG_LENGTH(sizeof(*ifa)))
+    if (!nlmsg_valid_hdr(nlh, sizeof(*ifa)))
         return -EBADMSG;
     if (ifa->ifa_index != flush->index)
         return 0;
     if (flush->n == ELEMENTSOF(flush->messages))
         return -E2BIG;
     /* What the kernel says about an address is what it wants to hear to delete it. */
-    flush->messages[flush->n++] = rtnl_message_from(nlh, RTM_DELADDR, 0);
+    message = nlmsg_convert(nlh);
+    if (!message)
+        return -ENOMEM;
+    *nlmsg_hdr(message) = (struct nlmsghdr){.nlmsg_type = RTM_DELADDR, .nlmsg_len = nlh->nlmsg_len};
+    flush->messages[flush->n++] = message;
     return 0;
 }
 
@@ -172,13 +176,13 @@ static void flush_clear(void *userdata)
     Flush *flush = userdata;
 
     while (flush->n > 0)
-        rtnl_message_free(flush->messages[--flush->n]);
+        nlmsg_free(flush->messages[--flush->n]);
 }
 
 static int flush_addresses(Rtnl *rtnl, unsigned index, const char *name, Error *e)
 {
     struct ifaddrmsg ifa = {.ifa_family = AF_UNSPEC, .ifa_index = index};
-    _cleanup_rtnl_message_ RtnlMessage *message = rtnl_message_new(RTM_GETADDR, 0, &ifa, sizeof(ifa));
+    _cleanup_nlmsg_ struct nl_msg *message = rtnl_message_new(RTM_GETADDR, 0, &ifa, sizeof(ifa), 0);
     Flush flush = {.index = index};
     int r;
 
@@ -261,51 +265,49 @@ static int refuse_advertisements(const char *name, Error *e)
     return 0;
 }
 
+/* Puts nothing where there is no address. */
+static bool put_ip(struct nl_msg *message, int attribute, const NetIp *ip)
+{
+    return ip->n == 0 || nla_put(message, attribute, ip->n, ip->bytes) >= 0;
+}
+
 static int add_address(Rtnl *rtnl, unsigned index, const char *name, const NetAddress *a, Error *e)
 {
     struct ifaddrmsg ifa = {
         .ifa_family = a->address.n == 4 ? AF_INET : AF_INET6, .ifa_prefixlen = a->prefix, .ifa_index = index};
-    _cleanup_rtnl_message_ RtnlMessage *message = NULL;
+    _cleanup_nlmsg_ struct nl_msg *message = NULL;
     const NetIp *other = a->peer.n > 0 ? &a->peer : &a->address;
     char text[NET_IP_STRING_SIZE];
+    bool ok;
 
     if (ifa.ifa_family == AF_INET6 && a->address.bytes[0] == 0xfe && (a->address.bytes[1] & 0xc0) == 0x80)
         ifa.ifa_scope = RT_SCOPE_LINK;
-    message = rtnl_message_new(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, &ifa, sizeof(ifa));
+    message = rtnl_message_new(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, &ifa, sizeof(ifa), 0);
     /* The host has checked for duplicates already, and waiting again would delay the pod by a second. The
      * routes come from the host too, all of them. */
-    rtnl_put_u32(message, IFA_FLAGS, IFA_F_NODAD | IFA_F_NOPREFIXROUTE);
-    rtnl_put(message, IFA_LOCAL, a->address.bytes, a->address.n);
-    rtnl_put(message, IFA_ADDRESS, other->bytes, other->n);
-    if (a->broadcast.n > 0)
-        rtnl_put(message, IFA_BROADCAST, a->broadcast.bytes, a->broadcast.n);
-    return rtnl_call(rtnl, message, e, "add address %s/%u to %s", net_ip_string(&a->address, text), a->prefix,
-                     name);
+    ok = message && nla_put_u32(message, IFA_FLAGS, IFA_F_NODAD | IFA_F_NOPREFIXROUTE) >= 0 &&
+         put_ip(message, IFA_LOCAL, &a->address) && put_ip(message, IFA_ADDRESS, other) &&
+         put_ip(message, IFA_BROADCAST, &a->broadcast);
+    return rtnl_call(rtnl, ok ? message : NULL, e, "add address %s/%u to %s",
+                     net_ip_string(&a->address, text), a->prefix, name);
 }
 
-static void put_gateway(RtnlMessage *message, const NetRoute *route)
+static bool put_gateway(struct nl_msg *message, const NetRoute *route)
 {
     uint16_t via[1 + 8] = {AF_INET6}; /* struct rtvia: the family, then the address */
 
-    if (route->gateway.n == 0)
-        return;
-    if (route->family == AF_INET6 || route->gateway.n == 4) {
-        rtnl_put(message, RTA_GATEWAY, route->gateway.bytes, route->gateway.n);
-        return;
-    }
+    if (route->family == AF_INET6 || route->gateway.n != 16)
+        return put_ip(message, RTA_GATEWAY, &route->gateway);
     memcpy(via + 1, route->gateway.bytes, 16);
-    rtnl_put(message, RTA_VIA, via, sizeof(via));
+    return nla_put(message, RTA_VIA, sizeof(via), via) >= 0;
 }
 
-static void put_mtu(RtnlMessage *message, uint32_t mtu)
+static bool put_mtu(struct nl_msg *message, uint32_t mtu)
 {
-    size_t metrics;
+    struct nlattr *metrics;
 
-    if (mtu == 0)
-        return;
-    metrics = rtnl_nest_begin(message, RTA_METRICS);
-    rtnl_put_u32(message, RTAX_MTU, mtu);
-    rtnl_nest_end(message, metrics);
+    return mtu == 0 || ((metrics = nla_nest_start(message, RTA_METRICS)) &&
+                        nla_put_u32(message, RTAX_MTU, mtu) >= 0 && nla_nest_end(message, metrics) >= 0);
 }
 
 static int add_route(Rtnl *rtnl, unsigned index, const NetRoute *route, Error *e)
@@ -318,21 +320,17 @@ static int add_route(Rtnl *rtnl, unsigned index, const NetRoute *route, Error *e
                         .rtm_type = RTN_UNICAST,
                         .rtm_flags = route->onlink ? RTNH_F_ONLINK : 0};
     /* Append: several routes to one destination are several routes. */
-    _cleanup_rtnl_message_ RtnlMessage *message =
-        rtnl_message_new(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_APPEND, &rtm, sizeof(rtm));
+    _cleanup_nlmsg_ struct nl_msg *message =
+        rtnl_message_new(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_APPEND, &rtm, sizeof(rtm), 0);
     char to[NET_IP_STRING_SIZE], via[NET_IP_STRING_SIZE];
+    bool ok;
     int r;
 
-    rtnl_put_u32(message, RTA_OIF, index);
-    if (route->destination.n > 0)
-        rtnl_put(message, RTA_DST, route->destination.bytes, route->destination.n);
-    if (route->source.n > 0)
-        rtnl_put(message, RTA_PREFSRC, route->source.bytes, route->source.n);
-    if (route->metric > 0)
-        rtnl_put_u32(message, RTA_PRIORITY, route->metric);
-    put_gateway(message, route);
-    put_mtu(message, route->mtu);
-    r = rtnl_call(rtnl, message, e, "add the route to %s/%u via %s on %s",
+    ok = message && nla_put_u32(message, RTA_OIF, index) >= 0 &&
+         put_ip(message, RTA_DST, &route->destination) && put_ip(message, RTA_PREFSRC, &route->source) &&
+         (route->metric == 0 || nla_put_u32(message, RTA_PRIORITY, route->metric) >= 0) &&
+         put_gateway(message, route) && put_mtu(message, route->mtu);
+    r = rtnl_call(rtnl, ok ? message : NULL, e, "add the route to %s/%u via %s on %s",
                   route->destination.n > 0 ? net_ip_string(&route->destination, to) : "default",
                   route->prefix, net_ip_string(&route->gateway, via), route->interface);
     if (r == -EEXIST) {
@@ -348,14 +346,14 @@ static int add_neighbor(Rtnl *rtnl, unsigned index, const NetNeighbor *neighbor,
     struct ndmsg ndm = {.ndm_family = neighbor->address.n == 4 ? AF_INET : AF_INET6,
                         .ndm_ifindex = (int)index,
                         .ndm_state = NUD_PERMANENT};
-    _cleanup_rtnl_message_ RtnlMessage *message =
-        rtnl_message_new(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, &ndm, sizeof(ndm));
+    _cleanup_nlmsg_ struct nl_msg *message =
+        rtnl_message_new(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, &ndm, sizeof(ndm), 0);
+    bool ok = message && put_ip(message, NDA_DST, &neighbor->address) &&
+              nla_put(message, NDA_LLADDR, NET_MAC_SIZE, neighbor->mac) >= 0;
     char text[NET_IP_STRING_SIZE];
 
-    rtnl_put(message, NDA_DST, neighbor->address.bytes, neighbor->address.n);
-    rtnl_put(message, NDA_LLADDR, neighbor->mac, NET_MAC_SIZE);
-    return rtnl_call(rtnl, message, e, "add neighbour %s on %s", net_ip_string(&neighbor->address, text),
-                     neighbor->interface);
+    return rtnl_call(rtnl, ok ? message : NULL, e, "add neighbour %s on %s",
+                     net_ip_string(&neighbor->address, text), neighbor->interface);
 }
 
 static unsigned index_of(const NetConfig *config, const unsigned *indices, const char *name)

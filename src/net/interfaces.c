@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <linux/if.h>
 #include <linux/if_arp.h>
-#include <linux/rtnetlink.h>
 #include <netinet/in.h>
 #include <string.h>
 
@@ -35,9 +34,9 @@ static NetInterface *find_interface(NetConfig *config, unsigned index)
     return NULL;
 }
 
-static int attr_ip(NetIp *ip, const struct rtattr *attr)
+static int attr_ip(NetIp *ip, const struct nlattr *attr)
 {
-    return net_ip_set(ip, rtnl_attr_data(attr), rtnl_attr_size(attr));
+    return net_ip_set(ip, nla_data(attr), (size_t)nla_len(attr));
 }
 
 /* Whether an address is for the guest: see the header. */
@@ -51,20 +50,23 @@ static bool address_is_wanted(const struct ifaddrmsg *ifa, uint32_t flags)
     return (flags & IFA_F_PERMANENT) && !(flags & (IFA_F_TEMPORARY | IFA_F_DADFAILED));
 }
 
-static int read_address(const struct nlmsghdr *nlh, void *userdata)
+static int read_address(struct nlmsghdr *nlh, void *userdata)
 {
+    static const struct nla_policy policy[IFA_MAX + 1] = {
+        [IFA_FLAGS] = {.type = NLA_U32},
+    };
     Reader *reader = userdata;
-    const struct rtattr *tb[IFA_MAX + 1];
-    const struct ifaddrmsg *ifa = NLMSG_DATA(nlh);
+    struct nlattr *tb[IFA_MAX + 1];
+    const struct ifaddrmsg *ifa = nlmsg_data(nlh);
     NetInterface *interface;
     NetAddress *address;
     const Link *link;
     uint32_t flags;
     int r;
 
-    if (rtnl_parse(nlh, sizeof(*ifa), tb, IFA_MAX) < 0)
+    if (nlmsg_parse(nlh, sizeof(*ifa), tb, IFA_MAX, policy) < 0)
         return -EBADMSG;
-    flags = tb[IFA_FLAGS] ? rtnl_attr_u32(tb[IFA_FLAGS]) : ifa->ifa_flags;
+    flags = tb[IFA_FLAGS] ? nla_get_u32(tb[IFA_FLAGS]) : ifa->ifa_flags;
     if (!address_is_wanted(ifa, flags) || !(tb[IFA_LOCAL] ?: tb[IFA_ADDRESS]))
         return 0;
     interface = find_interface(reader->config, ifa->ifa_index);
@@ -83,9 +85,7 @@ static int read_address(const struct nlmsghdr *nlh, void *userdata)
     address->prefix = ifa->ifa_prefixlen;
     r = attr_ip(&address->address, tb[IFA_LOCAL] ?: tb[IFA_ADDRESS]);
     if (r >= 0 && tb[IFA_LOCAL] && tb[IFA_ADDRESS] &&
-        (rtnl_attr_size(tb[IFA_LOCAL]) != rtnl_attr_size(tb[IFA_ADDRESS]) ||
-         memcmp(rtnl_attr_data(tb[IFA_LOCAL]), rtnl_attr_data(tb[IFA_ADDRESS]),
-                rtnl_attr_size(tb[IFA_LOCAL])) != 0))
+        nla_memcmp(tb[IFA_LOCAL], nla_data(tb[IFA_ADDRESS]), nla_len(tb[IFA_ADDRESS])) != 0)
         r = attr_ip(&address->peer, tb[IFA_ADDRESS]);
     if (r >= 0 && tb[IFA_BROADCAST] && ifa->ifa_family == AF_INET)
         r = attr_ip(&address->broadcast, tb[IFA_BROADCAST]);
@@ -103,16 +103,21 @@ static void restart_addresses(void *userdata)
     }
 }
 
-static void read_metrics(NetRoute *route, const struct rtattr *attr)
+static int read_metrics(NetRoute *route, struct nlattr *attr)
 {
-    const struct rtattr *tb[RTAX_MAX + 1];
+    static const struct nla_policy policy[RTAX_MAX + 1] = {
+        [RTAX_MTU] = {.type = NLA_U32},
+    };
+    struct nlattr *tb[RTAX_MAX + 1];
 
-    rtnl_parse_nested(attr, tb, RTAX_MAX);
+    if (nla_parse_nested(tb, RTAX_MAX, attr, policy) < 0)
+        return -EBADMSG;
     if (tb[RTAX_MTU])
-        route->mtu = rtnl_attr_u32(tb[RTAX_MTU]);
+        route->mtu = nla_get_u32(tb[RTAX_MTU]);
+    return 0;
 }
 
-static int fill_route(NetRoute *route, const struct rtmsg *rtm, const struct rtattr **tb)
+static int fill_route(NetRoute *route, const struct rtmsg *rtm, struct nlattr *const *tb)
 {
     int r = 0;
 
@@ -125,25 +130,23 @@ static int fill_route(NetRoute *route, const struct rtmsg *rtm, const struct rta
     if (r >= 0 && tb[RTA_GATEWAY])
         r = attr_ip(&route->gateway, tb[RTA_GATEWAY]);
     if (r >= 0 && tb[RTA_VIA]) {
-        const struct rtvia *via = rtnl_attr_data(tb[RTA_VIA]);
+        const struct rtvia *via = nla_data(tb[RTA_VIA]);
 
-        if (rtnl_attr_size(tb[RTA_VIA]) < sizeof(*via))
-            return -EBADMSG;
-        r = net_ip_set(&route->gateway, via->rtvia_addr, rtnl_attr_size(tb[RTA_VIA]) - sizeof(*via));
+        r = net_ip_set(&route->gateway, via->rtvia_addr, (size_t)nla_len(tb[RTA_VIA]) - sizeof(*via));
     }
     if (r >= 0 && tb[RTA_PREFSRC])
         r = attr_ip(&route->source, tb[RTA_PREFSRC]);
-    if (tb[RTA_METRICS])
-        read_metrics(route, tb[RTA_METRICS]);
+    if (r >= 0 && tb[RTA_METRICS])
+        r = read_metrics(route, tb[RTA_METRICS]);
     if (tb[RTA_PRIORITY])
-        route->metric = rtnl_attr_u32(tb[RTA_PRIORITY]);
+        route->metric = nla_get_u32(tb[RTA_PRIORITY]);
     return r;
 }
 
 /* Whether a route is for the guest at all: see the header. */
-static bool route_is_wanted(const struct rtmsg *rtm, const struct rtattr **tb, int family)
+static bool route_is_wanted(const struct rtmsg *rtm, struct nlattr *const *tb, int family)
 {
-    uint32_t table = tb[RTA_TABLE] ? rtnl_attr_u32(tb[RTA_TABLE]) : rtm->rtm_table;
+    uint32_t table = tb[RTA_TABLE] ? nla_get_u32(tb[RTA_TABLE]) : rtm->rtm_table;
 
     if (rtm->rtm_family != family || table != RT_TABLE_MAIN || (rtm->rtm_flags & RTM_F_CLONED) ||
         rtm->rtm_protocol == RTPROT_RA)
@@ -162,18 +165,24 @@ static bool route_is_wanted(const struct rtmsg *rtm, const struct rtattr **tb, i
     }
 }
 
-static int read_route(const struct nlmsghdr *nlh, void *userdata)
+static int read_route(struct nlmsghdr *nlh, void *userdata)
 {
+    static const struct nla_policy policy[RTA_MAX + 1] = {
+        [RTA_OIF] = {.type = NLA_U32},
+        [RTA_PRIORITY] = {.type = NLA_U32},
+        [RTA_TABLE] = {.type = NLA_U32},
+        [RTA_VIA] = {.minlen = sizeof(struct rtvia)},
+    };
     Reader *reader = userdata;
-    const struct rtattr *tb[RTA_MAX + 1];
-    const struct rtmsg *rtm = NLMSG_DATA(nlh);
+    struct nlattr *tb[RTA_MAX + 1];
+    const struct rtmsg *rtm = nlmsg_data(nlh);
     char text[NET_IP_STRING_SIZE];
     NetIp destination = {0};
     NetInterface *interface;
     NetRoute *route;
     int r;
 
-    if (rtnl_parse(nlh, sizeof(*rtm), tb, RTA_MAX) < 0)
+    if (nlmsg_parse(nlh, sizeof(*rtm), tb, RTA_MAX, policy) < 0)
         return -EBADMSG;
     if (!route_is_wanted(rtm, tb, reader->family))
         return 0;
@@ -187,7 +196,7 @@ static int read_route(const struct nlmsghdr *nlh, void *userdata)
         return error_set(reader->e, -EOPNOTSUPP,
                          "route %s/%u of the pod has several next hops, which is not supported",
                          net_ip_string(&destination, text), rtm->rtm_dst_len);
-    interface = find_interface(reader->config, rtnl_attr_u32(tb[RTA_OIF]));
+    interface = find_interface(reader->config, nla_get_u32(tb[RTA_OIF]));
     if (!interface)
         return 0;
     route = net_config_add_route(reader->config);
@@ -224,19 +233,19 @@ static int compare_routes(const void *pa, const void *pb)
     return a->metric < b->metric ? -1 : a->metric > b->metric;
 }
 
-static int read_neighbor(const struct nlmsghdr *nlh, void *userdata)
+static int read_neighbor(struct nlmsghdr *nlh, void *userdata)
 {
     Reader *reader = userdata;
-    const struct rtattr *tb[NDA_MAX + 1];
-    const struct ndmsg *ndm = NLMSG_DATA(nlh);
+    struct nlattr *tb[NDA_MAX + 1];
+    const struct ndmsg *ndm = nlmsg_data(nlh);
     NetInterface *interface;
     NetNeighbor *neighbor;
 
-    if (rtnl_parse(nlh, sizeof(*ndm), tb, NDA_MAX) < 0)
+    if (nlmsg_parse(nlh, sizeof(*ndm), tb, NDA_MAX, NULL) < 0)
         return -EBADMSG;
     if ((ndm->ndm_family != AF_INET && ndm->ndm_family != AF_INET6) || !(ndm->ndm_state & NUD_PERMANENT) ||
         (ndm->ndm_flags & NTF_PROXY) || !tb[NDA_DST] || !tb[NDA_LLADDR] ||
-        rtnl_attr_size(tb[NDA_LLADDR]) != NET_MAC_SIZE)
+        nla_len(tb[NDA_LLADDR]) != NET_MAC_SIZE)
         return 0;
     interface = find_interface(reader->config, (unsigned)ndm->ndm_ifindex);
     if (!interface)
@@ -245,7 +254,7 @@ static int read_neighbor(const struct nlmsghdr *nlh, void *userdata)
     if (!neighbor)
         return append_error(reader->e, "permanent neighbours");
     memcpy(neighbor->interface, interface->name, sizeof(neighbor->interface));
-    memcpy(neighbor->mac, rtnl_attr_data(tb[NDA_LLADDR]), NET_MAC_SIZE);
+    memcpy(neighbor->mac, nla_data(tb[NDA_LLADDR]), NET_MAC_SIZE);
     return attr_ip(&neighbor->address, tb[NDA_DST]);
 }
 
@@ -277,7 +286,7 @@ static int pick_interfaces(const LinkList *links, NetConfig *config, Error *e)
 static int dump(Rtnl *rtnl, uint16_t type, const void *header, size_t header_size, RtnlFn callback,
                 void (*restart)(void *), Reader *reader, const char *what)
 {
-    _cleanup_rtnl_message_ RtnlMessage *message = rtnl_message_new(type, 0, header, header_size);
+    _cleanup_nlmsg_ struct nl_msg *message = rtnl_message_new(type, 0, header, header_size, 0);
     int r;
 
     r = rtnl_dump(rtnl, message, type - 2, callback, restart, reader,

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 enum {
+    ATTRIBUTES_SIZE = 512,
     RECEIVE_SIZE = 32 * 1024, /* what the kernel fills at most with one part of a dump */
     TIMEOUT_SECS = 5,
     DUMP_TRIES = 8,
@@ -53,19 +54,32 @@ Rtnl *rtnl_free(Rtnl *rtnl)
     return NULL;
 }
 
-static int rtnl_send(Rtnl *rtnl, RtnlMessage *message, uint16_t flags)
+struct nl_msg *rtnl_message_new(uint16_t type, uint16_t flags, const void *header, size_t header_size,
+                                size_t room)
 {
-    struct nlmsghdr *nlh = rtnl_message_data(message);
+    _cleanup_nlmsg_ struct nl_msg *message =
+        nlmsg_alloc_size(NLMSG_SPACE(header_size) + ATTRIBUTES_SIZE + NLMSG_ALIGN(room));
 
-    if (!nlh)
+    if (!message || !nlmsg_put(message, NL_AUTO_PORT, NL_AUTO_SEQ, type, 0, NLM_F_REQUEST | flags) ||
+        nlmsg_append(message, (void *)header, header_size, NLMSG_ALIGNTO) < 0)
+        return NULL;
+    return TAKE_PTR(message);
+}
+
+static int rtnl_send(Rtnl *rtnl, struct nl_msg *message, uint16_t flags)
+{
+    struct nlmsghdr *nlh;
+
+    if (!message)
         return -ENOMEM;
-    nlh->nlmsg_flags |= flags;
+    nlh = nlmsg_hdr(message);
+    nlh->nlmsg_flags |= NLM_F_REQUEST | flags;
     nlh->nlmsg_seq = ++rtnl->sequence;
     return send(rtnl->fd, nlh, nlh->nlmsg_len, 0) < 0 ? -errno : 0;
 }
 
 /* One datagram from the kernel; what others send is dropped. */
-static int rtnl_receive(Rtnl *rtnl, size_t *ret_size)
+static int rtnl_receive(Rtnl *rtnl, int *ret_size)
 {
     for (;;) {
         struct sockaddr_nl from = {0};
@@ -83,67 +97,52 @@ static int rtnl_receive(Rtnl *rtnl, size_t *ret_size)
             return -EMSGSIZE;
         if (from.nl_pid != 0)
             continue;
-        *ret_size = (size_t)n;
+        *ret_size = (int)n;
         return 0;
     }
 }
 
 /* The kernel's words in an error message, NULL if it gave none. Valid until the next receive. */
-static const char *extended_message(const struct nlmsghdr *nlh)
+static const char *extended_message(struct nlmsghdr *nlh)
 {
-    const struct nlmsgerr *err = NLMSG_DATA(nlh);
-    const struct rtattr *tb[NLMSGERR_ATTR_MSG + 1], *words;
-    size_t header_size = sizeof(*err);
+    static const struct nla_policy policy[NLMSGERR_ATTR_MAX + 1] = {
+        [NLMSGERR_ATTR_MSG] = {.type = NLA_STRING},
+    };
+    const struct nlmsgerr *error = nlmsg_data(nlh);
+    size_t header_size = sizeof(*error);
+    struct nlattr *tb[NLMSGERR_ATTR_MAX + 1];
 
-    if (!(nlh->nlmsg_flags & NLM_F_ACK_TLVS))
+    /* The request comes back before the attributes, unless it was left out (NETLINK_CAP_ACK). */
+    if (!(nlh->nlmsg_flags & NLM_F_CAPPED) && error->msg.nlmsg_len > NLMSG_HDRLEN)
+        header_size += error->msg.nlmsg_len - NLMSG_HDRLEN;
+    if (!(nlh->nlmsg_flags & NLM_F_ACK_TLVS) || header_size > nlh->nlmsg_len ||
+        nlmsg_parse(nlh, (int)header_size, tb, NLMSGERR_ATTR_MAX, policy) < 0 || !tb[NLMSGERR_ATTR_MSG])
         return NULL;
-    if (!(nlh->nlmsg_flags & NLM_F_CAPPED)) {
-        if (err->msg.nlmsg_len < sizeof(err->msg) || err->msg.nlmsg_len > nlh->nlmsg_len)
-            return NULL;
-        header_size += err->msg.nlmsg_len - sizeof(err->msg);
-    }
-    if (rtnl_parse(nlh, header_size, tb, NLMSGERR_ATTR_MSG) < 0 || !(words = tb[NLMSGERR_ATTR_MSG]))
-        return NULL;
-    return memchr(rtnl_attr_data(words), 0, rtnl_attr_size(words)) ? rtnl_attr_data(words) : NULL;
-}
-
-/* Whether another whole message follows in what was received; moves `nlh` and `remaining` with `advance`. */
-static bool message_ok(const struct nlmsghdr *nlh, size_t remaining)
-{
-    return remaining >= sizeof(*nlh) && nlh->nlmsg_len >= sizeof(*nlh) && nlh->nlmsg_len <= remaining;
-}
-
-static const struct nlmsghdr *message_next(const struct nlmsghdr *nlh, size_t *remaining)
-{
-    size_t step = NLMSG_ALIGN(nlh->nlmsg_len);
-
-    *remaining = step < *remaining ? *remaining - step : 0;
-    return (const struct nlmsghdr *)((const char *)nlh + step);
+    return nla_get_string(tb[NLMSGERR_ATTR_MSG]);
 }
 
 /* Reads the answer to the last request. Returns 0 and gives the kernel's errno and words. */
 static int read_ack(Rtnl *rtnl, int *ret_number, const char **ret_words)
 {
     for (;;) {
-        size_t remaining;
-        int r = rtnl_receive(rtnl, &remaining);
+        int remaining, r = rtnl_receive(rtnl, &remaining);
 
         if (r < 0)
             return r;
-        for (const struct nlmsghdr *nlh = (const struct nlmsghdr *)rtnl->buffer; message_ok(nlh, remaining);
-             nlh = message_next(nlh, &remaining)) {
+        for (struct nlmsghdr *nlh = (struct nlmsghdr *)rtnl->buffer; nlmsg_ok(nlh, remaining);
+             nlh = nlmsg_next(nlh, &remaining)) {
             if (nlh->nlmsg_seq != rtnl->sequence || nlh->nlmsg_type != NLMSG_ERROR)
                 continue;
-            if (nlh->nlmsg_len < NLMSG_LENGTH(sizeof(struct nlmsgerr)))
+            if (!nlmsg_valid_hdr(nlh, sizeof(struct nlmsgerr)))
                 return -EBADMSG;
-            *ret_number = ((const struct nlmsgerr *)NLMSG_DATA(nlh))->error;
+            *ret_number = ((const struct nlmsgerr *)nlmsg_data(nlh))->error;
             *ret_words = extended_message(nlh);
             return 0;
         }
     }
 }
 
-int rtnl_call(Rtnl *rtnl, RtnlMessage *message, Error *e, const char *format, ...)
+int rtnl_call(Rtnl *rtnl, struct nl_msg *message, Error *e, const char *format, ...)
 {
     const char *words = NULL;
     int r, number = 0;
@@ -178,10 +177,10 @@ typedef struct Dump {
     int failure; /* of the callback: the rest of the dump is still read, so that the socket stays usable */
 } Dump;
 
-static int dump_datagram(Rtnl *rtnl, Dump *dump, size_t remaining)
+static int dump_datagram(Rtnl *rtnl, Dump *dump, int remaining)
 {
-    for (const struct nlmsghdr *nlh = (const struct nlmsghdr *)rtnl->buffer;
-         message_ok(nlh, remaining) && !dump->done; nlh = message_next(nlh, &remaining)) {
+    for (struct nlmsghdr *nlh = (struct nlmsghdr *)rtnl->buffer; nlmsg_ok(nlh, remaining) && !dump->done;
+         nlh = nlmsg_next(nlh, &remaining)) {
         if (nlh->nlmsg_seq != rtnl->sequence)
             continue;
         if (nlh->nlmsg_flags & NLM_F_DUMP_INTR)
@@ -189,8 +188,8 @@ static int dump_datagram(Rtnl *rtnl, Dump *dump, size_t remaining)
         if (nlh->nlmsg_type == NLMSG_DONE || nlh->nlmsg_type == NLMSG_ERROR) {
             int number = 0;
 
-            if (nlh->nlmsg_len >= NLMSG_LENGTH(sizeof(int)))
-                memcpy(&number, NLMSG_DATA(nlh), sizeof(number));
+            if (nlmsg_valid_hdr(nlh, sizeof(number)))
+                memcpy(&number, nlmsg_data(nlh), sizeof(number));
             dump->done = true;
             if (number < 0)
                 return number;
@@ -204,7 +203,7 @@ static int dump_datagram(Rtnl *rtnl, Dump *dump, size_t remaining)
     return 0;
 }
 
-int rtnl_dump(Rtnl *rtnl, RtnlMessage *message, int answer_type, RtnlFn callback,
+int rtnl_dump(Rtnl *rtnl, struct nl_msg *message, int answer_type, RtnlFn callback,
               void (*restart)(void *userdata), void *userdata, Error *e)
 {
     for (int i = 0; i < DUMP_TRIES; i++) {
@@ -213,7 +212,7 @@ int rtnl_dump(Rtnl *rtnl, RtnlMessage *message, int answer_type, RtnlFn callback
 
         r = rtnl_send(rtnl, message, NLM_F_DUMP);
         while (r >= 0 && !dump.done) {
-            size_t size;
+            int size;
 
             r = rtnl_receive(rtnl, &size);
             if (r >= 0)
