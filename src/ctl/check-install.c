@@ -39,7 +39,7 @@ void check_configuration(CheckContext *context)
 
     if (shim_config_load(&context->shim, &shim_error) < 0)
         report_add(report, FINDING_FAIL, "config.json",
-                   "correct it (" CONFIG_PLACES "); config(5) has all keys", "%s",
+                   "correct it (" CONFIG_PLACES "); cloudhv-config(5) has all keys", "%s",
                    error_message(&shim_error));
     else
         report_add(report, FINDING_OK, "config.json", NULL, "shims %s%s",
@@ -47,7 +47,7 @@ void check_configuration(CheckContext *context)
                    context->shim->daemon_socket);
     if (daemon_config_load(NULL, &context->daemon, &daemon_error) < 0)
         report_add(report, FINDING_FAIL, "daemon.json",
-                   "correct it (" CONFIG_PLACES "); config(5) has all keys", "%s",
+                   "correct it (" CONFIG_PLACES "); cloudhv-config(5) has all keys", "%s",
                    error_message(&daemon_error));
     else
         report_add(report, FINDING_OK, "daemon.json", NULL, "\"vmm\" is %s", context->daemon->vmm.vmm);
