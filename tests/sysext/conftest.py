@@ -13,11 +13,24 @@ GET_CONTAINERD = os.path.join(TOP, "tests/integration/get-containerd.sh")
 
 def pytest_addoption(parser):
     parser.addoption("--results", help="append `pass NAME`, `fail NAME` and `skip NAME: REASON` lines to this file")
+    parser.addoption("--build-dir", help="of the programs; without it no VM is started")
+    parser.addoption("--guest-dir", help="with the guest's vmlinux and rootfs.erofs")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not (config.getoption("--build-dir") and config.getoption("--guest-dir")):
+        config.hook.pytest_deselected(items=[i for i in items if "build_dir" in i.fixturenames])
+        items[:] = [i for i in items if "build_dir" not in i.fixturenames]
 
 
 @pytest.fixture(scope="session")
-def top():
-    return TOP
+def build_dir(request):
+    return os.path.abspath(request.config.getoption("--build-dir"))
+
+
+@pytest.fixture(scope="session")
+def guest_dir(request):
+    return os.path.abspath(request.config.getoption("--guest-dir"))
 
 
 _directories = {}

@@ -96,7 +96,8 @@ def test_merge_unmerge_and_merge_again(machine, tmp_path):
     machine.systemctl("stop", "cloudhv-containerd.service", "cloudhv-sandbox-daemon.socket")
     machine.systemctl("restart", "containerd.service")
     assert arguments(machine) == own
-    assert "cloudhv" not in machine.systemctl("list-units", "--all", "--plain", "--no-legend")
+    assert "cloudhv" not in machine.systemctl("list-units", "--all", "--plain", "--no-legend",
+                                            "--type=service,socket")
     assert "cloudhv" not in machine.systemctl("cat", "containerd.service")
 
     machine.merge(extension())
