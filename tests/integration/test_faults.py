@@ -89,7 +89,17 @@ def with_fault(cloudhv, program, point, action):
     if program == cloudhv_module.SHIM:
         cloudhv.use_shim(environment)
     else:
-        cloudhv.restart_daemon(environment=environment)
+        # It may come to that point before it serves anybody.
+        cloudhv.restart_daemon(check=False, environment=environment)
+
+
+def served(cloudhv):
+    """Waits until the daemon serves: False when it ends before."""
+    try:
+        wait.until("the daemon to serve", cloudhv.listening, 30)
+    except RuntimeError:
+        return False
+    return True
 
 
 def without_fault(cloudhv, program):
@@ -105,7 +115,7 @@ def test_killed_at(node, runtime, cloudhv, injectable, program, point):
     with_fault(cloudhv, program, point, "kill")
     try:
         # A point that is not on the usual way.
-        if attempt(life, node):
+        if served(cloudhv) and attempt(life, node):
             attempt(life_with_a_dead_shim, node)
     finally:
         without_fault(cloudhv, program)
@@ -125,7 +135,8 @@ def test_vmm_killed_at(node, runtime, cloudhv, injectable, program, point):
     thread = threading.Thread(target=faults.kill_vmms_while_stopped, args=(node, cloudhv, program, done), daemon=True)
     thread.start()
     try:
-        attempt(life, node)
+        if served(cloudhv):
+            attempt(life, node)
     finally:
         done.set()
         thread.join()

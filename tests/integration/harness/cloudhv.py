@@ -13,6 +13,7 @@ from . import proc, wait
 
 SHIM = "containerd-shim-cloudhv-v1"
 DAEMON = "cloudhv-sandbox-daemon"
+UIDS = 100  # of VMMs, for each run
 QEMU = {"x86_64": "qemu-system-x86_64", "aarch64": "qemu-system-aarch64"}
 
 
@@ -25,6 +26,8 @@ class Cloudhv:
         # Each VMM has a uid of its own and must reach its files below.
         os.chmod(self.root, 0o711)
         self.run_id = os.path.basename(self.root)
+        # Apart from those of other runs and of a cloudhv that is in use on this machine.
+        self.uid_base = 1900000000 + os.getpid() % 100000 * UIDS
         self.config_dir = os.path.join(self.root, "etc")
         self.shim_dir = os.path.join(self.root, "bin")
         self.cache_dir = os.path.join(self.root, "cache")
@@ -76,7 +79,7 @@ class Cloudhv:
                   "vmm": "qemu", "qemu_binary": f"/usr/bin/{qemu}", "allow_emulation": True,
                   # Under emulation, on few and busy cores, several at once.
                   "boot_timeout_secs": 90, "operation_timeout_secs": 60, "max_containers_per_vm": 16,
-                  "log_level": self.log_level}
+                  "vmm_uid_base": self.uid_base, "vmm_uid_count": UIDS, "log_level": self.log_level}
         files = {"config.json": {**common, "daemon_socket": self.socket if self.mode == "daemon" else "",
                                  "state_dir": os.path.join(self.root, "shim"), "erofs_cache_dir": self.cache_dir,
                                  "mkfs_erofs_binary": self.mkfs, "erofs_cache_max_mb": 512, "scratch_size_mb": 256},
@@ -104,6 +107,11 @@ class Cloudhv:
             self.write_config()
             if self.daemon:
                 self.restart_daemon()
+
+    def owns(self, path):
+        """Not another run's: of the one registry of uids on the machine only those of this run."""
+        directory, name = os.path.split(path)
+        return os.path.basename(directory) != "uids" or self.uid_base <= int(name) < self.uid_base + UIDS
 
     # programs
 

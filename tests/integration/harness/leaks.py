@@ -130,7 +130,8 @@ def snapshot(node):
     for top in DEFAULT_DIRECTORIES:
         # Its directories are made once; nothing of a run with a configuration of its own belongs
         # there, but what a shim remembers of containerd's binary.
-        state[top] = {p for p in _tree(top) if not os.path.isdir(p) and "/containerd-version/" not in p}
+        state[top] = {p for p in _tree(top) if not os.path.isdir(p) and "/containerd-version/" not in p
+                      and (not node.cloudhv or node.cloudhv.owns(p))}
     # A FIFO or socket that vanished between two looks is not a file any more; a regular log may stay.
     state["files"] = {p for p in state["files"] if not _is_lasting(node, p)}
     return state
