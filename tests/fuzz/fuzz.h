@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "base/cleanup.h"
+#include "base/fs.h"
 
 /* A violated invariant ends the process, which libFuzzer reports together with the input. */
 #define REQUIRE(condition)                                                                                   \
@@ -66,19 +67,26 @@ static inline char *take_string(Input *in, size_t max)
     return text;
 }
 
-/* A directory for files that a module insists on, in memory where that is possible; removed by nobody but the
- * target, which may leave it to the next reboot. */
+static char fuzz_directory_path[64];
+
+static inline void fuzz_directory_remove(void)
+{
+    (void)fs_remove_tree(fuzz_directory_path);
+}
+
+/* A directory for files that a module insists on, in memory where that is possible; it goes with the process.
+ */
 static inline char *fuzz_directory(void)
 {
-    static char path[64];
     struct stat st;
 
-    if (path[0])
-        return path;
-    snprintf(path, sizeof(path), "%s/cloudhv-fuzz.XXXXXX", stat("/dev/shm", &st) < 0 ? "/tmp" : "/dev/shm");
-    if (!mkdtemp(path))
+    if (fuzz_directory_path[0])
+        return fuzz_directory_path;
+    snprintf(fuzz_directory_path, sizeof(fuzz_directory_path), "%s/cloudhv-fuzz.XXXXXX",
+             stat("/dev/shm", &st) < 0 ? "/tmp" : "/dev/shm");
+    if (!mkdtemp(fuzz_directory_path) || atexit(fuzz_directory_remove) != 0)
         abort();
-    return path;
+    return fuzz_directory_path;
 }
 
 static inline void fuzz_write_file(const char *path, const uint8_t *data, size_t size)
