@@ -21,7 +21,8 @@ if [ ! -e /run/fake-shim ]; then
     echo $! > /run/fake-shim
 fi
 systemd-notify --ready
-exec sleep 1000
+sleep 1000 &
+wait
 """
 CONTAINERD_UNIT = """[Unit]
 DefaultDependencies=no
@@ -62,7 +63,7 @@ def machine(tmp_path):
     fake.chmod(0o755)
     (tmp_path / "host.toml").write_text("version = 2\n[plugins.'io.containerd.grpc.v1.cri']\nenable_selinux = true\n")
     machine.write_unit("containerd.service", CONTAINERD_UNIT.replace("@", str(tmp_path)))
-    machine.write_unit("multi-user.target.d/containerd.conf", "[Unit]\nWants=containerd.service\n")
+    machine.write_unit("multi-user.target.d/containerd.conf", "[Unit]\nWants=containerd.service\nAfter=containerd.service\n")
     machine.start()
     yield machine
     machine.stop()
@@ -106,13 +107,21 @@ def test_merge_unmerge_and_merge_again(machine, tmp_path):
 
 
 def test_a_configuration_that_cannot_be_made(machine, tmp_path):
-    """containerd starts with its own, and the reason is kept."""
+    """containerd is not restarted for nothing, starts with its own when it starts, and the reason is kept."""
+    own = f"--config {tmp_path}/host.toml"
+    pid = machine.property("containerd.service", "MainPID")
     (tmp_path / "host.toml").write_text("version = 2\n[plugins\n")
     machine.merge(extension())
-    machine.wait(lambda: arguments(machine) == f"--config {tmp_path}/host.toml" and machine.property(
-        "containerd.service", "ActiveState") == "active")
-    machine.wait(lambda: "cannot read its configuration" in machine.run(
-        "cat", "/run/cloudhv/containerd/reason", check=False))
+    machine.wait(lambda: machine.property("cloudhv-containerd.service", "ActiveState") == "active")
+    assert machine.property("containerd.service", "MainPID") == pid
+    for _ in range(2):
+        assert "cannot read its configuration" in machine.run("cat", "/run/cloudhv/containerd/reason")
+        machine.run("rm", "/run/cloudhv/containerd/reason")
+        machine.systemctl("restart", "containerd.service")
+        assert arguments(machine) == own
+    (tmp_path / "host.toml").write_text("version = 2\n")
+    machine.systemctl("restart", "containerd.service")
+    assert arguments(machine) == own + " --config /run/cloudhv/containerd/config.toml"
 
 
 def test_a_containerd_that_would_end_its_pods(machine, tmp_path):
