@@ -144,7 +144,7 @@ static void test_files_of_the_original(void **state)
         assert_int_equal(daemon_config_load(file, &daemon, &e), 0);
     }
     assert_int_equal(daemon->pool_size, 20);
-    assert_string_equal(daemon->vmm.vmm, "qemu");
+    assert_string_equal(daemon->vmm.vmm, "auto");
 }
 
 static void test_daemon_errors(void **state)
