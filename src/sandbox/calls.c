@@ -416,7 +416,9 @@ static void handle_status(TtrpcCall *call, const ProtobufCMessage *message, void
     }
     response.sandboxes = pointers;
     response.daemon_version = (char *)CLOUDHV_VERSION;
-    response.vmm = (char *)vmm_driver_name(service->settings->driver);
+    /* None, where the configured VMM is one that this version cannot drive. */
+    if (service->settings->driver)
+        response.vmm = (char *)vmm_driver_name(service->settings->driver);
     response.kvm = !service->settings->emulate && !service->settings->no_vmm_reason;
     if (service->settings->no_kvm_reason)
         response.kvm_reason = (char *)service->settings->no_kvm_reason;

@@ -314,6 +314,21 @@ static void test_status(void **state)
     assert_ok(&r);
 }
 
+/* The configured VMM may be one that this version cannot drive: that is a reason, not an end. */
+static void test_status_without_driver(void **state)
+{
+    Fixture *f = *state;
+    Reply r;
+
+    f->settings.driver = NULL;
+    f->settings.no_vmm_reason = (char *)"no VM can be run: no driver";
+    named(f, "Status", &r);
+    assert_ok(&r);
+    acquire(f, &r);
+    assert_int_equal(r.code, TTRPC_UNIMPLEMENTED);
+    assert_string_equal(r.text, "no VM can be run: no driver");
+}
+
 static void test_watch(void **state)
 {
     Cloudhv__Daemon__V1__WatchRequest request = CLOUDHV__DAEMON__V1__WATCH_REQUEST__INIT;
@@ -393,6 +408,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_released_before_ready, setup, teardown),
         cmocka_unit_test_setup_teardown(test_boot_fails, setup, teardown),
         cmocka_unit_test_setup_teardown(test_status, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_status_without_driver, setup, teardown),
         cmocka_unit_test_setup_teardown(test_watch, setup, teardown),
         cmocka_unit_test_setup_teardown(test_usage, setup, teardown),
         cmocka_unit_test_setup_teardown(test_restart, setup, teardown),
