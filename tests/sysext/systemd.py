@@ -8,10 +8,11 @@ import subprocess
 import time
 
 SYSTEMD = "/lib/systemd/systemd"
-# Copies of what mounts, /run and /sys/fs/cgroup must not share with the host.
+# Nothing of it reaches the host; within, mounts propagate to services as they do there.
 BOOT = """
 set -e
 mount --make-rprivate /
+mount --make-rshared /
 mount -t tmpfs tmpfs /run
 mkdir -p /run/systemd/system
 mount -t tmpfs tmpfs /var/lib
@@ -28,7 +29,7 @@ class Machine:
     def __init__(self, directory):
         self.directory = directory
         self.units = os.path.join(directory, "units")
-        self.extension = os.path.join(directory, "extension")
+        self.merges = 0
         os.makedirs(self.units)
         self.process = None
         for name in TARGETS:
@@ -81,8 +82,8 @@ class Machine:
 
     def merge(self, files):
         """{path below /usr: text, or a file to copy}, then daemon-reload."""
-        usr = os.path.join(self.extension, "usr")
-        shutil.rmtree(self.extension, ignore_errors=True)
+        self.merges += 1
+        usr = os.path.join(self.directory, f"extension-{self.merges}", "usr")
         for name, source in files.items():
             path = os.path.join(usr, name)
             os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -97,6 +98,11 @@ class Machine:
     def unmerge(self):
         self.run("umount", "--lazy", "/usr")
         self.systemctl("daemon-reload")
+
+    def refresh(self, files):
+        """Other files in the place of those that are merged, and one daemon-reload."""
+        self.run("umount", "--lazy", "/usr")
+        self.merge(files)
 
     def wait(self, condition, seconds=30):
         deadline = time.monotonic() + seconds

@@ -66,14 +66,44 @@ finally:
 
 @pytest.fixture
 def machine(tmp_path):
+    if os.geteuid() != 0 or not os.path.exists(SYSTEMD):
+        pytest.skip("needs root and systemd")
     machine = Machine(str(tmp_path))
     yield machine
     machine.stop()
 
 
+def test_refresh_and_removal(machine, build_dir, tmp_path):
+    """As docs/install.md has it: a refresh keeps socket and daemon, which sees the new files; nothing is left in the end."""
+    files = extension(os.path.join(build_dir, "src/daemon/cloudhv-sandbox-daemon"))
+    files["bin/cloudhvctl"] = os.path.join(build_dir, "src/ctl/cloudhvctl")
+    files["share/cloudhv/release"] = "one"
+    machine.start()
+    mounts = machine.run("findmnt", "-rno", "TARGET")
+    machine.merge(files)
+    machine.wait(lambda: machine.property("cloudhv-sandbox-daemon.socket", "ActiveState") == "active")
+    machine.run("cloudhvctl", "status")
+    pid = machine.property("cloudhv-sandbox-daemon.service", "MainPID")
+    assert machine.run("cat", f"/proc/{pid}/root/usr/share/cloudhv/release") == "one"
+    for release in "two", "three":
+        files["share/cloudhv/release"] = release
+        machine.refresh(files)
+        assert machine.property("cloudhv-sandbox-daemon.service", "MainPID") == pid
+        assert machine.run("cat", f"/proc/{pid}/root/usr/share/cloudhv/release") == release
+        machine.run("cloudhvctl", "status")
+    machine.unmerge()
+    machine.systemctl("stop", "cloudhv-containerd.service", "cloudhv-sandbox-daemon.socket",
+                      "cloudhv-sandbox-daemon.service")
+    assert machine.systemctl("list-units", "--all", "--plain", "--no-legend", "cloudhv*") == ""
+    assert "cloudhv" not in machine.run("ps", "ax", "-o", "comm")
+    assert machine.run("findmnt", "-rno", "TARGET") == mounts
+    # Merged again after that, it works again.
+    machine.merge(files)
+    machine.wait(lambda: machine.property("cloudhv-sandbox-daemon.socket", "ActiveState") == "active")
+    machine.run("cloudhvctl", "status")
+
+
 def test_a_vm_in_the_unit(machine, build_dir, guest_dir, tmp_path):
-    if os.geteuid() != 0 or not os.path.exists(SYSTEMD):
-        pytest.skip("needs root and systemd")
     files = extension(os.path.join(build_dir, "src/daemon/cloudhv-sandbox-daemon"))
     files["bin/cloudhvctl"] = os.path.join(build_dir, "src/ctl/cloudhvctl")
     with open(os.path.join(TOP, "sysext/usr/share/cloudhv/daemon.json"), encoding="utf-8") as f:
