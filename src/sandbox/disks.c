@@ -43,15 +43,18 @@ static void disk_change_finish(Sandbox *s, const Error *e)
 
 void sandbox_disk_change_abort(Sandbox *s)
 {
+    const char *how = s->end_reason ? "the VM has ended: " : "", *why = s->end_reason;
     DiskChange *c = TAKE_PTR(s->change), *next;
 
+    if (!why)
+        why = s->phase == SANDBOX_GONE ? "the owner of the VM ends" : "the sandbox was released";
     s->change_defer = loop_source_free(s->change_defer);
     for (; c; c = next) {
         _cleanup_error_ Error e = ERROR_INIT;
 
         next = c->next;
-        error_set(&e, -ECONNABORTED, "the disks of container %s cannot be changed: the VM has ended: %s",
-                  c->container_id, s->end_reason ?: "it was released");
+        error_set(&e, -ECONNABORTED, "the disks of container %s cannot be changed: %s%s", c->container_id,
+                  how, why);
         c->done(s, &e, c->userdata);
         sandbox_disk_change_free(c);
     }

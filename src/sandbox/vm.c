@@ -569,15 +569,9 @@ Sandbox *sandbox_free(Sandbox *s)
     s->phase = SANDBOX_GONE;
     s->callback = NULL;
     loop_source_free(s->cleanup_defer);
-    loop_source_free(s->change_defer);
+    sandbox_disk_change_abort(s);
     ttrpc_client_free(s->control);
     vmm_free(s->vmm);
-    while (s->change) {
-        DiskChange *next = s->change->next;
-
-        sandbox_disk_change_free(s->change);
-        s->change = next;
-    }
     for (size_t i = 0; i < s->n_sysctls; i++) {
         /* Values that could not be allocated may still be protobuf-c's shared empty string. */
         if (s->sysctls[i]->key != protobuf_c_empty_string)

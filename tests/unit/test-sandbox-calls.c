@@ -329,6 +329,36 @@ static void test_status_without_driver(void **state)
     assert_string_equal(r.text, "no VM can be run: no driver");
 }
 
+/* Whoever waits for a disk hears of it when the daemon ends, and the VM goes on. */
+static void test_service_ends(void **state)
+{
+    Cloudhv__Daemon__V1__AddContainerRequest add = CLOUDHV__DAEMON__V1__ADD_CONTAINER_REQUEST__INIT;
+    Cloudhv__Daemon__V1__Disk disk = CLOUDHV__DAEMON__V1__DISK__INIT, *disks[] = {&disk};
+    TtrpcCallSpec spec = {.service = &cloudhv__daemon__v1__sandboxes__descriptor,
+                          .method = "AddContainer",
+                          .request = &add.base};
+    Fixture *f = running(state);
+    Reply r = {0};
+
+    add.namespace_ = (char *)"ns";
+    add.sandbox_id = (char *)"pod";
+    add.container_id = (char *)"web";
+    add.disks = disks;
+    add.n_disks = 1;
+    disk.serial = (char *)"i1";
+    disk.path = (char *)"/proc/self/exe";
+    disk.read_only = true;
+    assert_int_equal(ttrpc_client_call(f->client, &spec, on_reply, &r, NULL), 0);
+    while (!f->vm.vmm->ops)
+        assert_true(loop_run_once(f->vm.loop, 1000000) > 0);
+    f->service = sandbox_service_free(f->service);
+    fake_vm_settle(&f->vm, 2000);
+    assert_true(r.ended);
+    assert_int_equal(r.code, ttrpc_code_from_errno(-ECONNABORTED));
+    assert_string_equal(r.text, "the disks of container web cannot be changed: the owner of the VM ends");
+    assert_int_equal(f->vm.killed, 0);
+}
+
 static void test_watch(void **state)
 {
     Cloudhv__Daemon__V1__WatchRequest request = CLOUDHV__DAEMON__V1__WATCH_REQUEST__INIT;
@@ -409,6 +439,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_boot_fails, setup, teardown),
         cmocka_unit_test_setup_teardown(test_status, setup, teardown),
         cmocka_unit_test_setup_teardown(test_status_without_driver, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_service_ends, setup, teardown),
         cmocka_unit_test_setup_teardown(test_watch, setup, teardown),
         cmocka_unit_test_setup_teardown(test_usage, setup, teardown),
         cmocka_unit_test_setup_teardown(test_restart, setup, teardown),

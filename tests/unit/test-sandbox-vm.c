@@ -522,7 +522,7 @@ static void test_too_many_containers(void **state)
     for (unsigned i = 0; i < 3; i++) {
         assert_true(d[i].called);
         assert_int_equal(d[i].number, -ECONNABORTED);
-        assert_non_null(strstr(d[i].text, "it was released"));
+        assert_non_null(strstr(d[i].text, "the sandbox was released"));
     }
     assert_gone(f);
 }
