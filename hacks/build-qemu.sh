@@ -35,20 +35,34 @@ get_sources() {
     dpkg-source --no-check -x qemu_*.dsc source >/dev/null # apt has checked the signature
 }
 
+# Small, but for what emulation spends its time in.
+write_compiler() {
+    cat >cc <<'SH'
+#!/bin/sh
+case " $* " in
+*accel_tcg_* | *target_i386_tcg_* | *tcg_tcg* | *fpu_softfloat* | *' -E '*) exec cc "$@" ;;
+*' -c '*) exec cc "$@" -Os ;;
+*) exec cc "$@" ;;
+esac
+SH
+    chmod 755 cc
+}
+
 compile() {
     local device
+    write_compiler
     for device in "${devices[@]}"; do echo "CONFIG_$device=y"; done >source/configs/devices/x86_64-softmmu/cloudhv.mak
     mkdir build
     cd build
     # Position-independent, which costs some memory per VM: this is the program that a hostile guest attacks.
     # With bindir and datadir as they are, it looks for firmware in ./qemu beside itself.
-    ../source/configure --python="$work/venv/bin/python3" --without-default-features --without-default-devices \
+    ../source/configure --cc="$work/cc" --host-cc=cc --python="$work/venv/bin/python3" --without-default-features --without-default-devices \
         --target-list=x86_64-softmmu --with-devices-x86_64=cloudhv --prefix=/usr/lib --bindir=/usr/lib/cloudhv \
         --datadir=/usr/lib/cloudhv --enable-kvm --enable-tcg --enable-tpm --enable-seccomp --enable-vhost-kernel \
         --enable-vhost-net --enable-pie --static --disable-werror --disable-debug-info \
         --disable-download --disable-install-blobs --disable-qom-cast-debug \
         --extra-cflags="-g0 -ffunction-sections -fdata-sections -ffile-prefix-map=$work=." \
-        --extra-ldflags="-Wl,--gc-sections" >../log 2>&1 || {
+        --extra-ldflags="-Wl,--gc-sections -Wl,-z,pack-relative-relocs" >../log 2>&1 || {
         tail -n 30 ../log >&2
         die "QEMU's configure failed"
     }
@@ -84,8 +98,9 @@ build() {
     get_firmware "$out/qemu" "$out/licenses"
     cp source/debian/copyright "$out/licenses/qemu"
     # shellcheck disable=SC2016 # dpkg's own variables
-    dpkg-deb --show --showformat '${Package} ${Version} ${source:Package} ${source:Version}\n' seabios_*.deb \
-        qemu-system-data_*.deb >"$out/packages"
+    for deb in seabios_*.deb qemu-system-data_*.deb; do
+        dpkg-deb --show --showformat '${Package} ${Version} ${source:Package} ${source:Version}\n' "$deb"
+    done >"$out/packages"
     sed -n 's/^Version: \(.*\)/qemu \1/p' qemu_*.dsc | head -n 1 >"$out/version"
     cd /
     rm -rf "$work"

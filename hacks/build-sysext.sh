@@ -45,7 +45,7 @@ arm64) die "not yet: guest/kernel/ has no fragment for arm64, and hacks/build-qe
 *) die "unknown architecture $arch: x86-64 or arm64" ;;
 esac
 [ "$(uname -m)" = x86_64 ] || die "an image for x86-64 is built on such a machine"
-need_packages git jq erofs-utils fdisk cryptsetup-bin
+need_packages git jq fdisk cryptsetup-bin
 
 # The key: a development one unless the caller brings one.
 if [ -n "${SIGNING_KEY:-}" ]; then
@@ -91,12 +91,12 @@ mkosi_run "$stage" --force --architecture="$arch" --image-version="$version" \
 }
 
 mkdir -p "$output"
-install -m 644 "$state/output/$name.raw" "$output/$name.raw"
+python3 "$top/hacks/lib/pack-image.py" "$state/output/$name.raw" "$output/$name.raw"
 install -m 644 "$certificate" "$output/$name.crt"
 built=$(find "$state/build" -maxdepth 2 -type d -name dest | head -n 1)
 "$top/hacks/check-sysext.sh" "$output/$name.raw" "$output/$name.crt"
 python3 "$top/hacks/lib/sysext-report.py" --image "$output/$name.raw" --facts "$built" --version "$version" \
-    --epoch "$epoch" --output "$output/$name"
+    --epoch "$epoch" --fsck "$("$top/hacks/build-tools.sh")/fsck.erofs" --output "$output/$name"
 (cd "$output" && sha256sum "$name".{raw,crt,manifest.json,spdx.json,sources} >SHA256SUMS)
 say "$output/$name.raw: $(stat -c %s "$output/$name.raw") bytes, $((SECONDS - started)) s"
 if [ -n "$compare" ]; then

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 """What is in a built system extension: a manifest, an SPDX document and the list of corresponding sources.
 
-    sysext-report.py --image IMAGE --facts DIRECTORY --version V --epoch SECONDS --output PREFIX
+    sysext-report.py --image IMAGE --facts DIRECTORY --version V --epoch SECONDS
+                     --fsck PROGRAM --output PREFIX
     sysext-report.py --compare OLD-MANIFEST NEW-MANIFEST     exit status 1 where package sets differ
 
 DIRECTORY is what hacks/lib/sysext-tree.sh left. The same input gives the same files.
@@ -28,7 +29,7 @@ def partitions(image):
     return table["partitiontable"]["partitions"]
 
 
-def read_files(image, directory):
+def read_files(image, fsck, directory):
     """Path, size, and checksums of every file in the image."""
     data = next(p for p in partitions(image) if p["type"] in ROOT_TYPES)
     part = Path(directory) / "data"
@@ -36,7 +37,7 @@ def read_files(image, directory):
         source.seek(data["start"] * 512)
         target.write(source.read(data["size"] * 512))
     root = Path(directory) / "root"
-    subprocess.run(["fsck.erofs", f"--extract={root}", part], check=True, capture_output=True)
+    subprocess.run([fsck, f"--extract={root}", part], check=True, capture_output=True)
     found = []
     for path in sorted(root.rglob("*")):
         name = str(path.relative_to(root))
@@ -149,7 +150,7 @@ def write_json(path, value):
 def report(arguments):
     components = read_components(arguments.facts)
     with tempfile.TemporaryDirectory() as directory:
-        files = read_files(arguments.image, directory)
+        files = read_files(arguments.image, arguments.fsck, directory)
     write_json(Path(f"{arguments.output}.manifest.json"), manifest(arguments, files, components))
     write_json(Path(f"{arguments.output}.spdx.json"), spdx(arguments, files, components))
     Path(f"{arguments.output}.sources").write_text(
@@ -181,6 +182,7 @@ def main():
     parser.add_argument("--compare", nargs=2)
     parser.add_argument("--image")
     parser.add_argument("--facts", type=Path)
+    parser.add_argument("--fsck", default="fsck.erofs", help="fsck.erofs 1.8 or later")
     parser.add_argument("--version")
     parser.add_argument("--epoch", type=int)
     parser.add_argument("--output")

@@ -30,9 +30,14 @@ set_up_apt() {
 }
 
 compile_programs() {
-    local build=$BUILDDIR/meson
-    if [ ! -f "$build/build.ninja" ]; then
-        meson setup "$build" "$SRCDIR" --buildtype=release -Doptimization=s -Db_lto=true -Dtests=false >/dev/null
+    local build=$BUILDDIR/meson options libnl
+    libnl=$("$top/hacks/build-libnl.sh")
+    # As in hacks/build.sh.
+    options=(--buildtype=release -Doptimization=s -Db_lto=true -Dtests=false --pkg-config-path="$libnl")
+    if [ ! -f "$build/build.ninja" ] || [ "$(cat "$build/.options" 2>/dev/null)" != "${options[*]}" ]; then
+        rm -rf "$build"
+        meson setup "$build" "$SRCDIR" "${options[@]}" >/dev/null
+        echo "${options[*]}" >"$build/.options"
     fi
     say "compiling the programs"
     nice ninja -C "$build" -j"$JOBS" --quiet >&2
@@ -98,11 +103,10 @@ install_units() {
             install -D -m 644 "$SRCDIR/units/$file" "$root/$target"
         done < <(cd "$SRCDIR/units" && find . -type f ! -name '*.md' -printf '%P\n')
     fi
-    if compgen -G "$SRCDIR/man/*.[1-8]" >/dev/null; then
-        for file in "$SRCDIR"/man/*.[1-8]; do
-            install -D -m 644 -t "$root/usr/share/man/man${file##*.}" "$file"
-        done
-    fi
+    for file in "$SRCDIR"/docs/man/*.[1-8]; do
+        [ -f "$file" ] || continue
+        install -D -m 644 -t "$root/usr/share/man/man${file##*.}" "$file"
+    done
 }
 
 install_guest() {
@@ -117,6 +121,7 @@ install_guest() {
     linked usr/share/cloudhv/guest/rootfs.erofs LGPL-2.1-or-later libc6-dev
     linked usr/share/cloudhv/guest/rootfs.erofs LGPL-2.1-only libseccomp-dev
     linked usr/share/cloudhv/guest/rootfs.erofs BSD-3-Clause libcap-dev
+    linked usr/share/cloudhv/guest/rootfs.erofs LGPL-2.1-only libnl-3-dev
 }
 
 # shipped PATTERN PACKAGE LICENCE SUITE: a program compiled from that package's sources, or taken from it

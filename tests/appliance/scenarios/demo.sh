@@ -20,6 +20,16 @@ merges() {
     [ -x /usr/bin/containerd-shim-cloudhv-v1 ]
 }
 
+is_dissected() { systemd-dissect --image-policy="$policy" --validate "$image" && systemd-dissect --mtree "$image" | head -n 5; }
+
+units_are_valid() {
+    local found
+    found=$(systemd-analyze verify --man=no /usr/lib/systemd/system/cloudhv-* 2>&1)
+    echo "$found"
+    [ -z "$found" ]
+    systemd-analyze security --no-pager cloudhv-sandbox-daemon.service | tail -n 1
+}
+
 has_runtime() { containerd_configuration | grep -q 'io.containerd.cloudhv.v1'; }
 
 # What containerd that runs was given.
@@ -58,23 +68,25 @@ demo_cleans_up() {
 
 # Everything that could stay behind.
 host_state() {
-    systemctl list-units --all --plain --no-legend '*cloudhv*' | awk '{ print $1 }'
+    systemctl list-units --all --plain --no-legend '*cloudhv*' | awk '$1 != "var-lib-cloudhv.mount" { print $1 }' # the machine's own
     systemctl list-unit-files --no-legend '*cloudhv*'
     grep cloudhv /proc/self/mountinfo | cut -d ' ' -f 5 | grep -v -e '^/data' -e '^/var/lib/cloudhv$' || true
     pgrep -fa 'cloudhv-sandbox|containerd-shim-cloudhv|/usr/lib/cloudhv' || true
     command -v containerd-shim-cloudhv-v1 || true
 }
 
-unmerges() {
-    local complete
+# docs/install.md, "Removal".
+removal() {
     rm "$image"
-    systemctl reload systemd-sysext || refresh
+    systemctl reload systemd-sysext.service
     is_not_merged
-    until_true 30 nothing_left
-    complete=$(host_state)
-    [ -z "$complete" ] || echo "left: $complete"
+    systemctl stop cloudhv-containerd.service cloudhv-sandbox-daemon.socket cloudhv-sandbox-daemon.service
+    systemctl restart containerd.service
+    rm -rf /run/cloudhv /var/lib/cloudhv/*
+    host_state >"$OUT/left"
+    cat "$OUT/left"
+    [ ! -s "$OUT/left" ]
 }
-nothing_left() { [ -z "$(host_state)" ]; }
 
 # A configuration that somebody has cared for, in the version that this containerd writes.
 configure_host() {
@@ -113,12 +125,10 @@ configuration_is_kept() {
 }
 
 containerd_as_before() {
-    systemctl is-active containerd
-    until_true 30 lost_runtime
+    until_true 30 systemctl is-active containerd
     containerd_configuration >"$OUT/config-after"
     diff "$OUT/config-before" "$OUT/config-after"
 }
-lost_runtime() { ! has_runtime; }
 
 no_complaints() {
     local found
@@ -133,6 +143,8 @@ check "KVM is there" prepare_kvm
 until_true 60 systemctl is-active containerd
 check "the host has a configuration of its own" configure_host
 check "a signed image merges at run time" merges
+check "systemd-dissect accepts the image" is_dissected
+check "systemd-analyze finds nothing wrong with the units" units_are_valid
 check "the socket listens, the daemon does not run yet" socket_listens
 check "containerd has the runtime" until_true 60 has_runtime
 check "the host's configuration is kept" configuration_is_kept
@@ -141,5 +153,5 @@ check "its VMM uses KVM" vmm_uses_kvm
 check "the first pod activated the daemon" daemon_is_active
 check "the journal has no error and no warning of ours" no_complaints
 check "demo.sh cleanup leaves nothing" demo_cleans_up
-check "unmerging leaves no unit, mount or process" unmerges
+check "removal leaves no unit, mount or process" removal
 check "containerd is as before" containerd_as_before
