@@ -17,6 +17,10 @@ def pytest_addoption(parser):
     parser.addoption("--guest-dir", help="with the guest's vmlinux and rootfs.erofs")
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "boot: the extension is merged while the machine boots")
+
+
 def pytest_collection_modifyitems(config, items):
     if not (config.getoption("--build-dir") and config.getoption("--guest-dir")):
         config.hook.pytest_deselected(items=[i for i in items if "build_dir" in i.fixturenames])

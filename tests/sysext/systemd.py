@@ -80,8 +80,8 @@ class Machine:
     def property(self, unit, name):
         return self.systemctl("show", "--value", "-p", name, unit)
 
-    def merge(self, files):
-        """{path below /usr: text, or a file to copy}, then daemon-reload."""
+    def lay_out(self, files):
+        """{path below /usr: text, or a file to copy}; gives the command that merges them."""
         self.merges += 1
         usr = os.path.join(self.directory, f"extension-{self.merges}", "usr")
         for name, source in files.items():
@@ -92,8 +92,20 @@ class Machine:
             else:
                 with open(path, "w", encoding="utf-8") as f:
                     f.write(source)
-        self.run("mount", "-t", "overlay", "-o", f"ro,lowerdir={usr}:/usr", "overlay", "/usr")
+        return ["mount", "-t", "overlay", "-o", f"ro,lowerdir={usr}:/usr", "overlay", "/usr"]
+
+    def merge(self, files):
+        self.run(*self.lay_out(files))
         self.systemctl("daemon-reload")
+
+    def merge_at_boot(self, files):
+        """As systemd-sysext.service does: early, and with a daemon-reload in the middle of the boot. Before start()."""
+        self.write_unit("merge.service", "[Unit]\nDefaultDependencies=no\nBefore=sysinit.target\n[Service]\n"
+                        "Type=oneshot\nRemainAfterExit=yes\nExecStart=" + " ".join(self.lay_out(files)) +
+                        "\nExecStart=systemctl daemon-reload\n")
+        self.write_unit("sysinit.target.d/merge.conf", "[Unit]\nWants=merge.service\nAfter=merge.service\n")
+        self.write_unit("basic.target.d/sysinit.conf", "[Unit]\nRequires=sysinit.target\nAfter=sysinit.target\n")
+        self.write_unit("sockets.target.d/sysinit.conf", "[Unit]\nRequires=sysinit.target\nAfter=sysinit.target\n")
 
     def unmerge(self):
         self.run("umount", "--lazy", "/usr")

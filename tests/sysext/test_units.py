@@ -16,6 +16,7 @@ case "$*" in
 *config\\ d*) exec @REAL@ "$@" ;;
 esac
 echo "$@" > /run/fake-arguments
+echo $(($(cat /run/fake-starts 2>/dev/null || echo 0) + 1)) > /run/fake-starts
 if [ ! -e /run/fake-shim ]; then
     setsid sleep 1000 &
     echo $! > /run/fake-shim
@@ -52,7 +53,7 @@ def extension(daemon=None):
 
 
 @pytest.fixture
-def machine(tmp_path):
+def machine(tmp_path, request):
     if os.geteuid() != 0 or not os.path.exists(SYSTEMD):
         pytest.skip("needs root and systemd")
     machine = Machine(str(tmp_path))
@@ -63,7 +64,10 @@ def machine(tmp_path):
     fake.chmod(0o755)
     (tmp_path / "host.toml").write_text("version = 2\n[plugins.'io.containerd.grpc.v1.cri']\nenable_selinux = true\n")
     machine.write_unit("containerd.service", CONTAINERD_UNIT.replace("@", str(tmp_path)))
+    machine.write_unit("containerd.service.d/order.conf", "[Unit]\nAfter=basic.target\n")
     machine.write_unit("multi-user.target.d/containerd.conf", "[Unit]\nWants=containerd.service\nAfter=containerd.service\n")
+    if "boot" in request.keywords:
+        machine.merge_at_boot(extension())
     machine.start()
     yield machine
     machine.stop()
@@ -104,6 +108,18 @@ def test_merge_unmerge_and_merge_again(machine, tmp_path):
     machine.merge(extension())
     machine.wait(lambda: arguments(machine) == ours)
     machine.run("kill", "-0", shim)
+
+
+@pytest.mark.boot
+def test_merge_at_boot(machine, tmp_path):
+    """containerd starts after the merge, so nobody restarts it; the socket is there though nothing wants it at first."""
+    assert arguments(machine) == f"--config {tmp_path}/host.toml --config /run/cloudhv/containerd/config.toml"
+    machine.wait(lambda: machine.property("cloudhv-containerd.service", "ActiveState") == "active")
+    assert machine.property("containerd.service", "NRestarts") == "0"
+    assert machine.run("cat", "/run/fake-starts") == "1"
+    machine.wait(lambda: machine.property("cloudhv-sandbox-daemon.socket", "ActiveState") == "active")
+    assert machine.property("cloudhv-sandbox-daemon.service", "ActiveState") == "inactive"
+    assert machine.run("stat", "-c", "%a", "/run/cloudhv", "/run/cloudhv/containerd") == "711\n700"
 
 
 def test_a_configuration_that_cannot_be_made(machine, tmp_path):
