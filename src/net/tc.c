@@ -24,8 +24,8 @@ static int name_modules(Error *e, int r)
         return r;
     return error_set(
         e, -EOPNOTSUPP,
-        "%s. The kernel must have CONFIG_NET_CLS_ACT, CONFIG_NET_SCH_INGRESS, CONFIG_NET_CLS_BPF and "
-        "CONFIG_NET_ACT_MIRRED (modules sch_ingress, cls_bpf, act_mirred)",
+        "%s. The kernel needs CONFIG_NET_CLS_ACT, NET_SCH_INGRESS, NET_CLS_BPF and "
+        "NET_ACT_MIRRED (modules sch_ingress, cls_bpf, act_mirred)",
         error_message(e));
 }
 

@@ -57,8 +57,8 @@ static int check_linux(json_t *lin, const OciSettings *settings, Error *e)
     if (label && *label && !settings->ignore_lsm)
         return error_set(
             e, -EOPNOTSUPP,
-            "linux.mountLabel: the SELinux label \"%.128s\" cannot be enforced in a VM; \"ignore_lsm\": "
-            "true in config.json runs such containers without it",
+            "linux.mountLabel: the SELinux label \"%.128s\" cannot be enforced in a VM "
+            "(\"ignore_lsm\": true in config.json ignores it)",
             label);
     return check_propagation(lin, e);
 }

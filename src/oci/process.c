@@ -157,13 +157,13 @@ static int check_labels(json_t *process, const OciSettings *settings, Error *e)
     if (profile && *profile && strcmp(profile, "unconfined") != 0)
         return error_set(
             e, -EOPNOTSUPP,
-            "process.apparmorProfile: the AppArmor profile \"%.128s\" cannot be enforced in a VM; "
-            "\"ignore_lsm\": true in config.json runs such containers without it",
+            "process.apparmorProfile: the AppArmor profile \"%.128s\" cannot be enforced in a VM "
+            "(\"ignore_lsm\": true in config.json ignores it)",
             profile);
     if (label && *label)
         return error_set(e, -EOPNOTSUPP,
-                         "process.selinuxLabel: the SELinux label \"%.128s\" cannot be enforced in a VM; "
-                         "\"ignore_lsm\": true in config.json runs such containers without it",
+                         "process.selinuxLabel: the SELinux label \"%.128s\" cannot be enforced in a VM "
+                         "(\"ignore_lsm\": true in config.json ignores it)",
                          label);
     return 0;
 }
