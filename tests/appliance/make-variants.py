@@ -32,11 +32,17 @@ def flip(content, offset):
     content[offset] ^= 0x40
 
 
-def new_key(directory, name, *arguments):
+def new_key(directory, name):
     key, certificate = Path(directory) / f"{name}.key", Path(directory) / f"{name}.crt"
     run("openssl", "req", "-new", "-x509", "-newkey", "rsa:3072", "-sha256", "-nodes", "-subj", f"/CN={name}/",
-        "-keyout", key, "-out", certificate, *arguments)
+        "-keyout", key, "-out", certificate)
     return key, certificate
+
+
+def expire(key, certificate):
+    """The same certificate, with the present second as its end."""
+    request = run("openssl", "x509", "-x509toreq", "-in", certificate, "-signkey", key)
+    certificate.write_bytes(run("openssl", "x509", "-req", "-signkey", key, "-days", "0", data=request))
 
 
 def sign(root_hash, key, certificate):
@@ -99,12 +105,15 @@ def variants(image, directory):
     yield "unsigned", without_partition(image, good, 3)
     yield "no-verity", without_partition(image, without_partition(image, good, 3), 2)
     with tempfile.TemporaryDirectory() as keys:
-        key, certificate = new_key(keys, "other")
-        changed = bytearray(good)
-        write_signature(changed, where[SIGNATURE], {
-            **signature, "signature": base64.b64encode(sign(signature["rootHash"], key, certificate)).decode()})
-        yield "other-key", changed
-        (directory / "other.crt").write_bytes(certificate.read_bytes())
+        for name in ("other", "expired"):
+            key, certificate = new_key(keys, name)
+            if name == "expired":
+                expire(key, certificate)
+            changed = bytearray(good)
+            write_signature(changed, where[SIGNATURE], {
+                **signature, "signature": base64.b64encode(sign(signature["rootHash"], key, certificate)).decode()})
+            yield f"{name}-key", changed
+            (directory / f"{name}.crt").write_bytes(certificate.read_bytes())
     # Far into the data: found only when it is read.
     changed = bytearray(good)
     flip(changed, where[DATA][0] + where[DATA][1] // 2)

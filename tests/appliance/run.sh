@@ -13,7 +13,7 @@ set -uo pipefail
 . "$(dirname "$0")/../../hacks/lib/common.sh"
 
 here=$(cd "$(dirname "$0")" && pwd)
-image='' certificate='' results=/dev/stdout output=''
+image='' certificate='' results='' output=''
 : "${APPLIANCE_TIMEOUT:=420}"
 while [ $# -gt 0 ]; do
     case $1 in
@@ -39,6 +39,7 @@ need_packages e2fsprogs
 temporary=$(mktemp -d /var/tmp/cloudhv-appliance.XXXXXX)
 trap 'rm -rf "$temporary"' EXIT
 output=${output:-$temporary/output}
+if [ -n "$results" ]; then exec 3>>"$results"; else exec 3>&1; fi
 
 kernel_arguments=(console=ttyS0 quiet panic=-1 oops=panic tsc=reliable no_timer_check mitigations=off audit=0 nokaslr
     lsm=capability random.trust_cpu=on cryptomgr.notests 8250.nr_uarts=1 systemd.unit=appliance.target
@@ -99,10 +100,10 @@ run_scenario() {
 report() { # report NAME STATUS SECONDS
     local name=$1 work=$temporary/$1
     sed -n "s/^ok \(.*\)/pass appliance $name: \1/p; s/^not ok \(.*\)/fail appliance $name: \1/p; s/^skip \(.*\)/skip appliance $name: \1/p" \
-        "$work/out/results" 2>/dev/null >>"$results"
+        "$work/out/results" 2>/dev/null >&3
     case $2 in
-    1) echo "fail appliance $name: did not run to its end" >>"$results" ;;
-    2) echo "skip appliance $name: the emulated machine panicked" >>"$results" ;;
+    1) echo "fail appliance $name: did not run to its end" >&3 ;;
+    2) echo "skip appliance $name: the emulated machine panicked" >&3 ;;
     esac
     say "$name: status $2, $3 s"
     if [ "$2" != 0 ] || grep -q '^not ok' "$work/out/results"; then

@@ -91,7 +91,7 @@ start_pod() {
 
 import_image() {
     ctr images import /usr/share/cloudhv/demo/image.tar >/dev/null
-    ctr images ls -q | head -n 1 >/run/test-image
+    ctr images ls -q | sed -n 1p >/run/test-image
     [ -s /run/test-image ]
 }
 

@@ -31,7 +31,9 @@ pod_is_gone() {
     until_true 60 no_task
     no_vmm
     ctr containers rm before
-    [ -z "$(find /var/lib/containerd/io.containerd.runtime.v2.task /run/containerd/io.containerd.runtime.v2.task -mindepth 2 2>/dev/null)" ]
+    if ctr snapshots ls | grep -w before; then return 1; fi
+    find /var/lib/cloudhv /run/cloudhv
+    [ -z "$(find /var/lib/cloudhv /run/cloudhv -name '*before*')" ]
 }
 no_task() { [ -z "$(ctr tasks ls -q)" ]; }
 pods_run() {

@@ -6,7 +6,7 @@ set -euo pipefail
 # shellcheck source=../guest/lib.sh
 . ./lib.sh
 
-: "${LOOPS:=6}"
+loops=$(cat ./loops)
 
 starts() {
     modprobe kvm-amd
@@ -48,7 +48,7 @@ new_pod() { # new_pod NAME
 refresh_loop() {
     local i failed=0
     (while [ ! -e /run/stop-refreshing ]; do refresh >/dev/null 2>&1 || true; done) &
-    for ((i = 0; i < LOOPS; i++)); do
+    for ((i = 0; i < loops; i++)); do
         if ! start_pod "loop$i"; then
             failed=$((failed + 1))
             ctr containers rm "loop$i" || true
@@ -58,7 +58,7 @@ refresh_loop() {
     done
     touch /run/stop-refreshing
     wait
-    echo "$failed of $LOOPS were tried again"
+    echo "$failed of $loops were tried again"
 }
 
 nothing_left() {
