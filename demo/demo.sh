@@ -74,10 +74,16 @@ wait_for_answer() {
     printf '%s\n' "$page" | sed 's/^/   | /' | head -n 12
 }
 
+# The name under which containerd imports an archive: what ctr prints of it differs between releases.
+image_name() {
+    tar -xOf "$1" index.json |
+        sed -n 's/.*"io.containerd.image.name": *"\([^"]*\)".*/\1/p; t; s/.*"org.opencontainers.image.ref.name": *"\([^"]*\)".*/\1/p'
+}
+
 get_image() {
     if [ -f "$1" ]; then
-        image=$(ctr_ images import "$1" | sed -n 's/^unpacking \([^ ]*\) .*/\1/p' | head -n 1)
-        [ -n "$image" ] || image=$(ctr_ images ls -q | head -n 1)
+        ctr_ images import "$1" >/dev/null
+        image=$(image_name "$1")
     else
         image=$1
         if ! ctr_ images ls -q | grep -qxF "$image"; then

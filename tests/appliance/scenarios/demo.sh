@@ -80,7 +80,8 @@ removal() {
     rm "$image"
     systemctl reload systemd-sysext.service
     is_not_merged
-    systemctl stop cloudhv-containerd.service cloudhv-sandbox-daemon.socket cloudhv-sandbox-daemon.service
+    # One that was never started is not known any more.
+    systemctl stop cloudhv-containerd.service cloudhv-sandbox-daemon.socket cloudhv-sandbox-daemon.service || true
     systemctl restart containerd.service
     rm -rf /run/cloudhv /var/lib/cloudhv/*
     host_state >"$OUT/left"
