@@ -18,6 +18,7 @@
 #   IMAGE_VERSION      instead of meson.build's version
 #   SOURCE_DATE_EPOCH  instead of the time of the last commit
 set -euo pipefail
+umask 022
 # shellcheck source=lib/common.sh
 . "$(dirname "$0")/lib/common.sh"
 # shellcheck source=lib/mkosi.sh
