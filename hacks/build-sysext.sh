@@ -5,10 +5,12 @@
 # it into build/ with its certificate, SHA256SUMS, an SPDX document, a manifest and the list of corresponding sources.
 # Needs root and a Debian package mirror, nothing else. docs/releasing.md says how a release is made with it.
 #
-#   hacks/build-sysext.sh [--arch x86-64|arm64] [--without-qemu] [--output DIRECTORY] [--compare MANIFEST]
+#   hacks/build-sysext.sh [--arch x86-64|arm64] [--without-qemu] [--output DIRECTORY] [--clean]
+#                         [--compare MANIFEST]
 #
 #   --without-qemu     leave QEMU out; then CLOUD_HYPERVISOR must name a VMM, or the host brings one
 #   --output           instead of build/
+#   --clean            compile the programs anew
 #   --compare          name the packages that differ from those of an earlier build's manifest, and fail if any does
 #
 # The environment may say:
@@ -25,15 +27,16 @@ umask 022
 . "$(dirname "$0")/lib/mkosi.sh"
 
 name=containerd-cloudhypervisor
-arch=x86-64 with_qemu=yes output=$top/build compare=''
+arch=x86-64 with_qemu=yes output=$top/build clean='' compare=''
 while [ $# -gt 0 ]; do
     case $1 in
     --arch) arch=$2 && shift ;;
     --without-qemu) with_qemu=no ;;
     --output) output=$2 && shift ;;
+    --clean) clean=yes ;;
     --compare) compare=$2 && shift ;;
     -h | --help)
-        sed -n '4,22s/^# \{0,1\}//p' "$0"
+        sed -n '4,21s/^# \{0,1\}//p' "$0"
         exit 0
         ;;
     *) die "unknown argument $1 (--help shows what there is)" ;;
@@ -69,6 +72,7 @@ mkdir -p "$state"/{cache,packages,build,output}
 exec 8>"$state/lock"
 flock 8
 
+[ -z "$clean" ] || rm -rf "$state"/build/*/meson
 mkosi_stage "$stage"
 mkdir -p "$stage/sysext" "$stage/.cache"
 mkosi_sandbox "$stage/.apt" bookworm

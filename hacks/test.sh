@@ -5,7 +5,7 @@
 # sanitizers, and the integration tests with the real programs in real VMs (emulated where there is no KVM).
 #
 #   sudo hacks/test.sh               all of it
-#   sudo hacks/test.sh STAGE...      some: static unit fuzz build sysext integration sanitizer
+#   sudo hacks/test.sh STAGE...      some: static unit fuzz build sysext integration sanitizer appliance
 #
 # The last line is "N passed, N failed, N skipped". A skip that tests/expected-skips does not list is a failure.
 # FUZZ_RUNS sets the iterations of each fuzz target (default 20000), FUZZ_SECONDS how long they may take (60).
@@ -141,6 +141,21 @@ test_sanitizer() {
         echo "integration with sanitizers: ended with status $?"
 }
 
+# The image that users get, and a machine that it is installed on.
+test_appliance() {
+    local image=$work/image/containerd-cloudhypervisor.raw next=$work/next/containerd-cloudhypervisor.raw
+    check "system extension: build and checks" "$top/hacks/build-sysext.sh" --output "$work/image"
+    check "system extension: the next version" env IMAGE_VERSION=999.0.0 "$top/hacks/build-sysext.sh" --output "$work/next"
+    check "system extension: built again it is the same, bit for bit" image_is_reproducible "$image"
+    if [ ! -f "$image" ] || [ ! -f "$next" ]; then return; fi
+    "$top/tests/appliance/run.sh" --image "$image" --certificate "${image%.raw}.crt" --next "$next" \
+        --results "$results" || echo "appliance: ended with status $?"
+}
+
+image_is_reproducible() {
+    (umask 077 && TZ=Asia/Tokyo "$top/hacks/build-sysext.sh" --clean --output "$work/again") && cmp "$1" "$work/again/$(basename "$1")"
+}
+
 # What kinds of machine this one is, in the words of tests/expected-skips.
 machine_kinds() {
     echo any
@@ -175,7 +190,7 @@ need_packages build-essential meson ninja-build pkg-config clang libclang-rt-14-
     containernetworking-plugins qemu-system-x86 e2fsprogs iproute2 busybox-static python3-grpcio python3-grpc-tools \
     python3-pytest python3-pytest-timeout strace systemd man-db openssl procps
 stages=("$@")
-[ ${#stages[@]} -gt 0 ] || stages=(static unit fuzz build sysext integration sanitizer)
+[ ${#stages[@]} -gt 0 ] || stages=(static unit fuzz build sysext integration sanitizer appliance)
 for name in "${stages[@]}"; do
     declare -F "test_$name" >/dev/null || die "there is no stage $name"
     stage "$name"

@@ -99,7 +99,7 @@ run_scenario() {
 
 report() { # report NAME STATUS SECONDS
     local name=$1 work=$temporary/$1
-    sed -n "s/^ok \(.*\)/pass appliance $name: \1/p; s/^not ok \(.*\)/fail appliance $name: \1/p; s/^skip \(.*\)/skip appliance $name: \1/p" \
+    sed -n "s/^ok \(.*\)/pass appliance $name: \1/p; s/^not ok \(.*\)/fail appliance $name: \1/p; s/^skip \(.*\)/skip appliance $name \1/p" \
         "$work/out/results" 2>/dev/null >&3
     case $2 in
     1) echo "fail appliance $name: did not run to its end" >&3 ;;
