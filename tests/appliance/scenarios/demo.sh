@@ -51,6 +51,7 @@ vmm_uses_kvm() {
     local pid found=1
     for pid in $(vmm_pids); do
         tr '\0' ' ' <"/proc/$pid/cmdline"
+        grep -E '^(Rss|Pss|Private_Dirty|Anonymous):' "/proc/$pid/smaps_rollup"
         find "/proc/$pid/fd" -lname 'anon_inode:kvm-vm*' | grep -q . || return 1
         found=0
     done
