@@ -63,7 +63,7 @@ boot() {
         -drive "file=$1/in.tar,if=none,id=b,format=raw,readonly=on" -device virtio-blk-pci,drive=b \
         -drive "file=$1/out.tar,if=none,id=c,format=raw" -device virtio-blk-pci,drive=c \
         -drive "file=$1/data,if=none,id=d,format=raw,cache=unsafe,discard=unmap" -device virtio-blk-pci,drive=d \
-        -device virtio-rng-pci
+        -device virtio-rng-pci 2>"$1/out/emulator"
 }
 
 # run_scenario NAME: 0 when it ran to its end, 1 when it did not, 2 when the machine itself failed.
@@ -109,6 +109,7 @@ report() { # report NAME STATUS SECONDS
     if [ "$2" != 0 ] || grep -q '^not ok' "$work/out/results"; then
         tail -n 80 "$work/out/log" 2>/dev/null
         tail -n 20 "$work/console"
+        grep -v "TCG doesn't support" "$work/out/emulator"
     fi
     mkdir -p "$output/$name"
     cp -r "$work/out/." "$output/$name/"
