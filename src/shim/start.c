@@ -100,7 +100,8 @@ static void adjust_oom_score(pid_t parent)
 }
 
 /* Leaves the child with nothing of containerd's but its working directory: standard descriptors on /dev/null, the
- * pipe to the parent on 3, a process group of its own. */
+ * pipe to the parent on 3, a session of its own: in a mere process group, which the parent's end would leave an orphan,
+ * a server that is just stopped would get SIGHUP. */
 static int detach(int pipe_fd)
 {
     int null_fd = open("/dev/null", O_RDWR | O_NOCTTY);
@@ -115,7 +116,7 @@ static int detach(int pipe_fd)
     if (syscall(SYS_close_range, 4U, ~0U, 0U) < 0)
         return -errno;
     (void)fd_set_cloexec(3, true);
-    if (setpgid(0, 0) < 0)
+    if (setsid() < 0)
         return -errno;
     return 3;
 }

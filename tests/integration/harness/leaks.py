@@ -45,6 +45,12 @@ def _dead_sockets(top):
     return {p for p in (os.path.join(top, n) for n in names) if p not in alive}
 
 
+def remove_dead_sockets(before):
+    """Of shims that have ended since that snapshot."""
+    for path in _dead_sockets(SHIM_SOCKETS) - before["shim sockets"]:
+        os.unlink(path)
+
+
 def _mounts(root):
     found = set()
     for line in open("/proc/self/mountinfo", encoding="utf-8"):
