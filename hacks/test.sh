@@ -8,12 +8,12 @@
 #   sudo hacks/test.sh STAGE...      some: static unit fuzz build sysext integration sanitizer appliance
 #
 # The last line is "N passed, N failed, N skipped". A skip that tests/expected-skips does not list is a failure.
-# FUZZ_RUNS sets the iterations of each fuzz target (default 20000), FUZZ_SECONDS how long they may take (60).
+# FUZZ_RUNS sets the iterations of each fuzz target (default 20000), FUZZ_SECONDS how long they may take (20).
 set -uo pipefail
 # shellcheck source=lib/common.sh
 . "$(dirname "$0")/lib/common.sh"
 
-: "${FUZZ_RUNS:=20000}" "${FUZZ_SECONDS:=60}"
+: "${FUZZ_RUNS:=20000}" "${FUZZ_SECONDS:=20}"
 work=$(mktemp -d /var/tmp/cloudhv-test.XXXXXX)
 trap 'rm -rf "$work"' EXIT
 results=$work/results
@@ -99,7 +99,7 @@ test_fuzz() {
         corpus=$work/corpus/$name
         mkdir -p "$corpus"
         cp -r "$top/tests/fuzz/corpus/${name#fuzz-}/." "$corpus/" 2>/dev/null || true
-        check "$name" timeout $((2 * FUZZ_SECONDS)) "$target" -runs="$FUZZ_RUNS" -max_total_time="$FUZZ_SECONDS" -rss_limit_mb=2048 -close_fd_mask=1 "$corpus"
+        check "$name" timeout $((FUZZ_SECONDS + 60)) "$target" -runs="$FUZZ_RUNS" -max_total_time="$FUZZ_SECONDS" -rss_limit_mb=2048 -close_fd_mask=1 "$corpus"
     done
 }
 
