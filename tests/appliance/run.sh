@@ -6,7 +6,8 @@
 #   tests/appliance/run.sh --image FILE --certificate FILE [--next FILE] [--results FILE] [--output DIRECTORY]
 #                          [SCENARIO...]
 #
-# Without names all of scenarios/ run. --next is another version, signed with the same key, for the scenario `update`. FILE of --results gets "pass NAME", "fail NAME" and "skip NAME: REASON" lines.
+# Without names all of scenarios/ run, APPLIANCE_PARALLEL (2) at a time. --next is another version, signed with the
+# same key, for the scenario `update`. FILE of --results gets "pass NAME", "fail NAME" and "skip NAME: REASON" lines.
 # DIRECTORY (default: a temporary one, removed) gets each scenario's console, log and journals.
 set -uo pipefail
 # shellcheck source=../../hacks/lib/common.sh

@@ -25,8 +25,11 @@ containerd_started_once() {
 }
 
 checked() {
-    cloudhvctl check || true
-    cloudhvctl check >/dev/null
+    local found status=0
+    found=$(cloudhvctl check) || status=$?
+    echo "$found"
+    [ "$status" = 0 ]
+    [ -z "$(grep -v -e '^ok ' -e '^This host can run pods' <<<"$found")" ]
 }
 
 demo_runs() {
