@@ -29,7 +29,7 @@ checked() {
     found=$(cloudhvctl check) || status=$?
     echo "$found"
     [ "$status" = 0 ]
-    [ -z "$(grep -v -e '^ok ' -e '^This host can run pods' <<<"$found")" ]
+    if grep -qv -e '^ok ' -e '^This host can run pods' <<<"$found"; then return 1; fi
 }
 
 demo_runs() {
