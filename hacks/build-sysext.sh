@@ -102,7 +102,10 @@ built=$(find "$state/build" -maxdepth 2 -type d -name dest | head -n 1)
 "$top/hacks/check-sysext.sh" "$output/$name.raw" "$output/$name.crt"
 python3 "$top/hacks/lib/sysext-report.py" --image "$output/$name.raw" --facts "$built" --version "$version" \
     --epoch "$epoch" --fsck "$("$top/hacks/build-tools.sh")/fsck.erofs" --output "$output/$name"
-(cd "$output" && sha256sum "$name".{raw,crt,manifest.json,spdx.json,sources} >SHA256SUMS)
+# Under the name that systemd-sysupdate looks for, too.
+rm -f "$output/$name"-*.raw
+ln "$output/$name.raw" "$output/$name-$version.raw"
+(cd "$output" && sha256sum "$name".{raw,crt,manifest.json,spdx.json,sources} "$name-$version.raw" >SHA256SUMS)
 say "$output/$name.raw: $(stat -c %s "$output/$name.raw") bytes, $((SECONDS - started)) s"
 if [ -n "$compare" ]; then
     python3 "$top/hacks/lib/sysext-report.py" --compare "$compare" "$output/$name.manifest.json"
