@@ -147,6 +147,9 @@ test_appliance() {
     check "system extension: build and checks" "$top/hacks/build-sysext.sh" --output "$work/image"
     check "system extension: the next version" env IMAGE_VERSION=999.0.0 "$top/hacks/build-sysext.sh" --output "$work/next"
     check "system extension: built again it is the same, bit for bit" image_is_reproducible "$image"
+    [ -n "$guest" ] || test_build
+    check "our QEMU: a template, its clones, and a disk plugged and unplugged" python3 \
+        "$top/tests/appliance/qemu-template.py" "$("$top/hacks/build-qemu.sh")/qemu-system-x86_64" "$guest"
     if [ ! -f "$image" ] || [ ! -f "$next" ]; then return; fi
     "$top/tests/appliance/run.sh" --image "$image" --certificate "${image%.raw}.crt" --next "$next" \
         --results "$results" || echo "appliance: ended with status $?"
