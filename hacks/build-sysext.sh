@@ -84,12 +84,15 @@ if [ -n "${CLOUD_HYPERVISOR:-}" ]; then
     install -D -m 755 "$CLOUD_HYPERVISOR" "$stage/.vmm/cloud-hypervisor"
 fi
 
+# mkosi hands no environment to the container's build script.
+printf 'with_qemu=%s JOBS=%s\n' "$with_qemu" "$JOBS" >"$stage/.options"
+
 say "building $name $version (log: $state/log)"
 started=$SECONDS
 mkosi_run "$stage" --force --architecture="$arch" --image-version="$version" \
     --build-directory="$state/build" --cache-directory="$state/cache" --package-cache-directory="$state/packages" \
     --output-directory="$state/output" --build-sources="$cache:.cache" --sandbox-tree="$stage/.apt" \
-    --tools-tree-sandbox-tree="$state/tools-apt" --environment=WITH_QEMU="$with_qemu" --environment=JOBS="$JOBS" \
+    --tools-tree-sandbox-tree="$state/tools-apt" \
     --source-date-epoch="$epoch" "${signing[@]}" build >"$state/log" 2>&1 || {
     tail -n 60 "$state/log" >&2
     die "mkosi failed"

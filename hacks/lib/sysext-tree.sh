@@ -14,7 +14,9 @@ root=$dest/root
 lib=$root/usr/lib/cloudhv
 share=$root/usr/share/cloudhv
 licenses=$root/usr/share/licenses/cloudhv
-with_qemu=${WITH_QEMU:-yes}
+with_qemu=yes
+# shellcheck source=/dev/null
+. "$SRCDIR/.options"
 vmm=$SRCDIR/.vmm/cloud-hypervisor
 
 # The container has the package manager but neither its sources nor lists; the lists are kept from run to run.
@@ -180,7 +182,7 @@ install_qemu() {
 install_vmm() {
     local version
     install -D -m 755 "$vmm" "$lib/cloud-hypervisor"
-    version=$("$vmm" --version 2>/dev/null | sed -n 's/^cloud-hypervisor v\{0,1\}//p')
+    version=$("$vmm" --version 2>/dev/null | sed -n 's/^cloud-hypervisor v\{0,1\}//p' || true)
     component usr/lib/cloudhv/cloud-hypervisor cloud-hypervisor "${version:-unknown}" 'Apache-2.0 AND BSD-3-Clause' \
         cloud-hypervisor "${version:-unknown}" ''
 }
