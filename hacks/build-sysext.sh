@@ -102,6 +102,10 @@ mkdir -p "$output"
 python3 "$top/hacks/lib/pack-image.py" "$state/output/$name.raw" "$output/$name.raw"
 install -m 644 "$certificate" "$output/$name.crt"
 built=$(find "$state/build" -maxdepth 2 -type d -name dest | head -n 1)
+# What makes the file system and the signature has a say in what comes out, too.
+# shellcheck disable=SC2016 # dpkg's own variables
+dpkg-query --admindir="$stage/mkosi.tools/var/lib/dpkg" -W -f '${Package} ${Version} ${Architecture}\n' |
+    LC_ALL=C sort >"$built/tools-packages"
 "$top/hacks/check-sysext.sh" "$output/$name.raw" "$output/$name.crt"
 python3 "$top/hacks/lib/sysext-report.py" --image "$output/$name.raw" --facts "$built" --version "$version" \
     --epoch "$epoch" --fsck "$("$top/hacks/build-tools.sh")/fsck.erofs" --output "$output/$name"

@@ -73,8 +73,9 @@ def by_part(files):
 
 
 def manifest(arguments, files, components):
-    packages = [dict(zip(("name", "version", "architecture"), line.split()))
-                for line in (arguments.facts / "build-packages").read_text().splitlines()]
+    packages = {kind: [dict(zip(("name", "version", "architecture"), line.split()))
+                       for line in (arguments.facts / f"{kind}-packages").read_text().splitlines()]
+                for kind in ("build", "tools")}
     return {
         "image": Path(arguments.image).name,
         "version": arguments.version,
@@ -84,7 +85,8 @@ def manifest(arguments, files, components):
         "bytes_by_part": by_part(files),
         "files": [{k: v for k, v in f.items() if k != "sha1"} for f in files],
         "components": components,
-        "build_packages": packages,
+        "build_packages": packages["build"],
+        "tools_packages": packages["tools"],
     }
 
 
@@ -164,7 +166,8 @@ def report(arguments):
 
 def package_set(path):
     content = json.loads(Path(path).read_text())
-    found = {("build", p["name"], p["architecture"]): p["version"] for p in content["build_packages"]}
+    found = {(kind, p["name"], p["architecture"]): p["version"]
+             for kind in ("build", "tools") for p in content[f"{kind}_packages"]}
     found.update({("image", c["package"], ""): c["version"] for c in content["components"] if c["suite"]})
     return found
 
