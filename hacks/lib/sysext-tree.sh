@@ -5,7 +5,8 @@
 # $BUILDDIR/dest/root, and what is known about them in $BUILDDIR/dest: components.tsv (file pattern, package,
 # version, licence, source package, its version, suite), build-packages (what is installed here), sources.
 set -euo pipefail
-export HOME=/root LC_ALL=C CLOUDHV_CACHE=$SRCDIR/.cache
+# A cache of its own: what this machine has compiled outside (crun, say) is not bit for bit what is compiled in here.
+export HOME=/root LC_ALL=C CLOUDHV_CACHE=$SRCDIR/.cache/container
 # shellcheck source=common.sh
 . "$SRCDIR/hacks/lib/common.sh"
 
@@ -43,6 +44,16 @@ compile_programs() {
     fi
     say "compiling the programs"
     nice ninja -C "$build" -j"$JOBS" --quiet >&2
+}
+
+# share FROM TO: the two that take long, where they exist: they are freestanding or static, with one compiler.
+share() {
+    local directory
+    mkdir -p "$2"
+    for directory in "$1"/kernel-*[0-9a-f] "$1"/qemu-*[0-9a-f]; do
+        [ ! -f "$directory/vmlinux" ] && [ ! -f "$directory/version" ] && continue
+        [ -e "$2/${directory##*/}" ] || cp -al "$directory" "$2/"
+    done
 }
 
 # component PATTERN PACKAGE VERSION LICENCE SOURCE SOURCE-VERSION SUITE
@@ -215,6 +226,7 @@ list_sources() {
     done >"$1/sources"
 }
 
+share "$SRCDIR/.cache" "$CLOUDHV_CACHE"
 set_up_apt
 compile_programs
 guest=$("$top/hacks/build-guest.sh" "$BUILDDIR/meson/src/agent/cloudhv-agent")
@@ -223,6 +235,7 @@ cni=$("$top/hacks/build-cni.sh")
 image=$("$top/hacks/make-image.sh" busybox)
 copyrights=$(cached copyrights "$(content_key "$(cat "$tools"/*.version)" "$0")" get_copyrights)
 [ "$with_qemu" != yes ] || qemu=$("$top/hacks/build-qemu.sh")
+share "$CLOUDHV_CACHE" "$SRCDIR/.cache"
 
 rm -rf "$dest"
 mkdir -p "$root" "$licenses"
