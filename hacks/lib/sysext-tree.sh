@@ -6,7 +6,8 @@
 # version, licence, source package, its version, suite), build-packages (what is installed here), sources.
 set -euo pipefail
 # A cache of its own: what this machine has compiled outside (crun, say) is not bit for bit what is compiled in here.
-export HOME=/root LC_ALL=C CLOUDHV_CACHE=$SRCDIR/.cache/container
+# And what is cached by its content must not hold the time of the commit that it was first built for.
+export HOME=/root LC_ALL=C CLOUDHV_CACHE=$SRCDIR/.cache/container SOURCE_DATE_EPOCH=0
 # shellcheck source=common.sh
 . "$SRCDIR/hacks/lib/common.sh"
 
