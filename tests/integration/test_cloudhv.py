@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from harness import cri, proc, ttrpc, wait
+from harness import cri, daemon, proc, ttrpc, wait
 
 pytestmark = pytest.mark.only("cloudhv")
 LONG = ["sh", "-c", "trap 'exit 7' TERM; echo up; while :; do sleep 3600 & wait; done"]
@@ -179,6 +179,23 @@ def test_too_many_containers(node, runtime, cloudhv):
             with pytest.raises(cri.CriError) as error:
                 pod.run_container(LONG)
             assert "max_containers_per_vm" in error.value.text
+
+
+def test_creates_that_fail_leave_room(node, runtime, cloudhv):
+    """Each takes disks of the VM and files in the guest, before crun finds that there is no such program; were they not
+    given back, the VM would soon have no place left."""
+    with node.pod(runtime) as pod:
+        for _ in range(20):
+            failed = pod.container(["/no/such/program"]).create()
+            with pytest.raises(cri.CriError) as error:
+                failed.start()
+            assert "/no/such/program" in error.value.text
+            failed.remove()
+        assert pod.sh("echo fine") == "fine\n"
+        if cloudhv.mode == "daemon":
+            with daemon.connect(cloudhv) as service:
+                sandbox, = service.call("Status", namespace="k8s.io", sandbox_id=pod.id).sandboxes
+                assert len(sandbox.containers) <= 1, "failed containers still have disks"
 
 
 def test_daemonless_when_configured_so(node, runtime, cloudhv):

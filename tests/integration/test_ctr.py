@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -48,6 +49,22 @@ def test_options(node, runtime, plain):
     version = proc.read("/etc/debian_version").decode().strip()
     assert done.stdout.decode().split() == ["b", "/var", "1000" if user else "0", version], done.stderr.decode()
     assert b"Read-only file system" in done.stderr
+
+
+@pytest.mark.only("cloudhv")
+def test_output_that_nobody_takes_yet(node, runtime, plain):
+    """More than the FIFO and all readers hold, from a process that has ended: its exit waits for the rest. (With runc
+    some of it is lost now and then.)"""
+    size = 200000
+    command = [os.path.join(node.bin, "ctr"), "--address", node.socket, "--namespace", plain,
+               *arguments(node, runtime, "slow", "sh", "-c", f"head -c {size} /dev/zero")]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=node.environment()) as ctr:
+        assert ctr.stdout.read(1) == b"\0"
+        time.sleep(3)
+        listed = node.ctr("tasks", "list", namespace=plain).stdout.decode()
+        assert re.search(r"^slow\s+\d+\s+RUNNING", listed, re.M), listed
+        assert len(ctr.stdout.read()) == size - 1
+        assert ctr.wait(30) == 0
 
 
 def test_failed_start(node, runtime, plain):

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import tempfile
 
 from . import proc, wait
 
@@ -22,7 +21,7 @@ class Cloudhv:
         """`mode` is "daemon" or "daemonless": who boots the VMs."""
         self.mkfs, self.log_level = mkfs, log_level
         self.bin_dir, self.guest_dir, self.mode = os.path.abspath(bin_dir), os.path.abspath(guest_dir), mode
-        self.root = tempfile.mkdtemp(prefix="chvt-", dir="/var/tmp")
+        self.root = proc.run_directory()
         # Each VMM has a uid of its own and must reach its files below.
         os.chmod(self.root, 0o711)
         self.run_id = os.path.basename(self.root)

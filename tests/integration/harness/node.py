@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 
 from . import cri, images, network, proc, wait
 
@@ -34,7 +33,7 @@ class Node:
         """Starts containerd `version`. `cloudhv` (see cloudhv.py) adds our runtime."""
         self.version, self.cloudhv, self.keep = version, cloudhv, keep
         self.bin = find_containerd(version)
-        self.root = cloudhv.root if cloudhv else tempfile.mkdtemp(prefix="chvt-", dir="/var/tmp")
+        self.root = cloudhv.root if cloudhv else proc.run_directory()
         self.run_id = os.path.basename(self.root)
         self.cgroup = f"/{self.run_id}"
         self.socket = os.path.join(self.root, "c.sock")

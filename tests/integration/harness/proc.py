@@ -3,6 +3,7 @@
 
 import os
 import signal
+import uuid
 
 from . import wait
 
@@ -94,3 +95,10 @@ def listening_sockets(pid):
     # A socket belongs to the network namespace that it was made in, which here is ours.
     lines = [line.split() for line in read("/proc/net/unix").decode().splitlines()[1:]]
     return [f[7] for f in lines if len(f) > 7 and int(f[3], 16) & 0x10000 and f"socket:[{f[6]}]" in inodes]
+
+
+def run_directory():
+    """A new directory for a run, whose name is also good for a namespace of containerd."""
+    path = f"/var/tmp/chvt-{uuid.uuid4().hex[:8]}"
+    os.mkdir(path, 0o700)
+    return path
