@@ -1,20 +1,22 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 #
-# Long counts, which CI has no time for: hundreds of pods one after another, the racing cases again and again, and the
-# fuzz targets for longer. The leak audit of the integration tests looks for what stays after each of them.
-#   sudo hacks/soak.sh [--pods N] [--rounds N] [--fuzz-runs N]       (500, 20, 2000000)
+# Long counts, which CI has no time for: hundreds of pods one after another, the racing cases again and again, the
+# extension refreshed under pods that start and end, and the fuzz targets for longer. The leak audit of the integration
+# tests looks for what stays after each of them.
+#   sudo hacks/soak.sh [--pods N] [--rounds N] [--refreshes N] [--fuzz-runs N]       (500, 20, 200, 2000000)
 set -euo pipefail
 # shellcheck source=lib/common.sh
 . "$(dirname "$0")/lib/common.sh"
 
-pods=500 rounds=20 fuzz_runs=2000000
+pods=500 rounds=20 refreshes=200 fuzz_runs=2000000
 while [ $# -gt 0 ]; do
     case $1 in
     --pods) pods=${2:?} && shift ;;
     --rounds) rounds=${2:?} && shift ;;
+    --refreshes) refreshes=${2:?} && shift ;;
     --fuzz-runs) fuzz_runs=${2:?} && shift ;;
-    *) die "usage: soak.sh [--pods N] [--rounds N] [--fuzz-runs N]" ;;
+    *) die "usage: soak.sh [--pods N] [--rounds N] [--refreshes N] [--fuzz-runs N]" ;;
     esac
     shift
 done
@@ -33,6 +35,14 @@ run "$pods pods one after another" -k pods_one_after_another --pods "$pods"
 for ((round = 1; round <= rounds; round++)); do
     run "round $round of $rounds" -k "exits_at_once or at_once or hundred_thousand"
 done
+say "$refreshes refreshes of the extension"
+images=$(mktemp -d /var/tmp/cloudhv-soak.XXXXXX)
+trap 'rm -rf "$images"' EXIT
+"$top/hacks/build-sysext.sh" --output "$images/image"
+IMAGE_VERSION=999.0.0 "$top/hacks/build-sysext.sh" --output "$images/next"
+APPLIANCE_LOOPS=$refreshes APPLIANCE_TIMEOUT=$((420 + 60 * refreshes)) "$top/tests/appliance/run.sh" \
+    --image "$images/image/containerd-cloudhypervisor.raw" --certificate "$images/image/containerd-cloudhypervisor.crt" \
+    --next "$images/next/containerd-cloudhypervisor.raw" update
 say "fuzz targets, $fuzz_runs runs each"
 FUZZ_RUNS=$fuzz_runs FUZZ_SECONDS=3600 "$top/hacks/test.sh" fuzz
 say "nothing was left behind"
