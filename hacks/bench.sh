@@ -26,4 +26,4 @@ finish() {
 trap finish EXIT
 NODE_LOG_LEVEL=debug node_start "$directory" "$build" "$guest"
 ctr --address "$directory/containerd.sock" images import "$image" >/dev/null
-python3 "$top/hacks/bench.py" --directory "$directory" --build "$build" --guest "$guest" "$@"
+/usr/bin/python3 "$top/hacks/bench.py" --directory "$directory" --build "$build" --guest "$guest" "$@"
