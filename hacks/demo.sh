@@ -21,14 +21,18 @@ directory=$(mktemp -d /var/tmp/cloudhv-demo.XXXXXX)
 finish() {
     local status=$?
     [ "$status" = 0 ] || node_show_logs "$directory"
-    DEMO_CLIENT=ctr "$top/demo/demo.sh" cleanup >/dev/null 2>&1 || true
+    "$top/demo/demo.sh" cleanup >"$directory/cleanup.log" 2>&1 || {
+        say "the demo's pod could not be removed"
+        cat "$directory/cleanup.log" >&2
+        status=1
+    }
     node_stop
     rm -rf "$directory"
     exit "$status"
 }
+export DEMO_CLIENT=ctr CONTAINERD_ADDRESS=$directory/containerd.sock CNI_BIN=/usr/lib/cni
 trap finish EXIT
 node_start "$directory" "${BUILD_DIR:-$top/build}" "$guest"
 # The demo stands beside the programs in the sysext; here it is told where they are. Without KVM the guest is
 # emulated, some twenty times slower, so it gets time.
-DEMO_CLIENT=ctr DEMO_TIMEOUT=180 CONTAINERD_ADDRESS=$directory/containerd.sock CNI_BIN=/usr/lib/cni \
-    "$top/demo/demo.sh" "$image"
+DEMO_TIMEOUT=180 "$top/demo/demo.sh" "$image"

@@ -5,7 +5,7 @@
 # sanitizers, and the integration tests with the real programs in real VMs (emulated where there is no KVM).
 #
 #   sudo hacks/test.sh               all of it
-#   sudo hacks/test.sh STAGE...      some: static unit fuzz build sysext integration sanitizer appliance
+#   sudo hacks/test.sh STAGE...      some: static unit fuzz build demo sysext integration sanitizer appliance
 #
 # The last line is "N passed, N failed, N skipped". A skip that tests/expected-skips does not list is a failure.
 # FUZZ_RUNS sets the iterations of each fuzz target (default 20000), FUZZ_SECONDS how long they may take (20).
@@ -120,6 +120,15 @@ test_build() {
     echo "pass guest build" >>"$results"
 }
 
+test_demo() {
+    check "the demo" "$top/hacks/demo.sh"
+    check "the demo leaves nothing" demo_left_nothing
+}
+
+demo_left_nothing() {
+    ! pgrep -fa -- '-name cloudhv-cloudhv-demo' && [ ! -e /run/netns/cloudhv-demo ] && ! ip link show cloudhv-demo0
+}
+
 # The image's files, and the units with a real systemd; with a VM in the daemon's unit where the build stage ran.
 test_sysext() {
     local arguments=() status=0
@@ -193,7 +202,7 @@ need_packages build-essential meson ninja-build pkg-config clang libclang-rt-14-
     containernetworking-plugins qemu-system-x86 e2fsprogs iproute2 busybox-static python3-grpcio python3-grpc-tools \
     python3-pytest python3-pytest-timeout strace systemd man-db openssl procps
 stages=("$@")
-[ ${#stages[@]} -gt 0 ] || stages=(static unit fuzz build sysext integration sanitizer appliance)
+[ ${#stages[@]} -gt 0 ] || stages=(static unit fuzz build demo sysext integration sanitizer appliance)
 for name in "${stages[@]}"; do
     declare -F "test_$name" >/dev/null || die "there is no stage $name"
     stage "$name"
