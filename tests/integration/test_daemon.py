@@ -148,14 +148,18 @@ def test_usage(node, runtime, cloudhv, sandboxes, caller):
 
 
 def test_surplus_descriptors(node, runtime, cloudhv, sandboxes):
-    before = len(os.listdir(f"/proc/{cloudhv.daemon_pid}/fd"))
+    def descriptors():
+        return len(os.listdir(f"/proc/{cloudhv.daemon_pid}/fd"))
+
+    sandboxes.call("Status")
+    before = descriptors()
     null = os.open("/dev/null", os.O_RDONLY)
     try:
         for _ in range(50):
             sandboxes.call("Status", fds=[null] * 20)
     finally:
         os.close(null)
-    assert len(os.listdir(f"/proc/{cloudhv.daemon_pid}/fd")) <= before
+    wait.until("the daemon to have closed what it got", lambda: descriptors() <= before, 30)
 
 
 def pytest_generate_tests(metafunc):

@@ -4,6 +4,7 @@
 import contextlib
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -14,6 +15,13 @@ SHIM = "containerd-shim-cloudhv-v1"
 DAEMON = "cloudhv-sandbox-daemon"
 UIDS = 100  # of VMMs, for each run
 QEMU = {"x86_64": "qemu-system-x86_64", "aarch64": "qemu-system-aarch64"}
+
+
+def _replace(path, text, mode):
+    with open(f"{path}.new", "w", encoding="utf-8") as f:
+        os.fchmod(f.fileno(), mode)
+        f.write(text)
+    os.rename(f"{path}.new", path)
 
 
 class Cloudhv:
@@ -29,6 +37,7 @@ class Cloudhv:
         self.uid_base = 1900000000 + os.getpid() % 100000 * UIDS
         self.config_dir = os.path.join(self.root, "etc")
         self.shim_dir = os.path.join(self.root, "bin")
+        self.shim_environment = os.path.join(self.config_dir, "shim-environment")
         self.cache_dir = os.path.join(self.root, "cache")
         self.socket = os.path.join(self.root, "daemon.sock")
         self.daemon_log = os.path.join(self.root, "daemon.log")
@@ -115,18 +124,16 @@ class Cloudhv:
     # programs
 
     def use_shim(self, environment=None):
-        """Puts the shim on containerd's PATH, as it is, or with variables set for it. containerd remembers the
-        path only, so this holds from the next call on."""
+        """Puts the shim on containerd's PATH; from the first call with variables on, by way of a script that sets
+        what the last call gave. The script stays, since a shell opens its script by name after the kernel has
+        begun to execute it: exchanged in between, it would read a program as a script."""
         path = os.path.join(self.shim_dir, SHIM)
-        if os.path.lexists(path):
-            os.unlink(path)
-        if not environment:
+        if not os.path.lexists(path):
             os.symlink(self.shim, path)
-            return
-        exports = "".join(f"export {k}='{v}'\n" for k, v in environment.items())
-        with open(path, "w", encoding="utf-8") as f:
-            f.write(f"#!/bin/sh\n{exports}exec '{self.shim}' \"$@\"\n")
-        os.chmod(path, 0o755)
+        if os.path.islink(path) and environment:
+            variables = shlex.quote(self.shim_environment)
+            _replace(path, f"#!/bin/sh\nset -a\n. {variables}\nexec {shlex.quote(self.shim)} \"$@\"\n", 0o755)
+        _replace(self.shim_environment, "".join(f"{k}={shlex.quote(v)}\n" for k, v in (environment or {}).items()), 0o600)
 
     @property
     def daemon_pid(self):
