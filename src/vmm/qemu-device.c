@@ -6,7 +6,13 @@
  *
  * Commands of one connection are executed in order, so steps that undo need not wait for each other, and
  * names that depend on the slot alone can be used again at once. The names tell a later owner all there is to
- * know: device "d3.SERIAL" is the disk SERIAL in slot 3, "n3.ID" the NIC. */
+ * know: device "d3.SERIAL" is the disk SERIAL in slot 3, "n3.ID" the NIC.
+ *
+ * QEMU's ACPI hot-plug (7.2 to 10) has two traps. While a removal is pending, each event makes the guest's
+ * firmware ask for it once more, and the surplus request ejects whatever is in the slot by the time that the
+ * guest gets to it: so a new device goes into the slot that has been free for longest. And the event
+ * DEVICE_DELETED fails to come for one removal in a hundred: so QEMU is asked again, until it does not know the
+ * device. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,6 +28,7 @@
 #include "vmm/qemu.h"
 
 #define SERIAL_MAX 20 /* VIRTIO_BLK_ID_BYTES */
+#define REMOVAL_RETRY_USEC (2 * USEC_PER_SEC) /* doubled each time */
 
 typedef struct SlotNames {
     char device[SLOT_NAME_MAX + 16], backend[16], fdset_path[32], bus[8], address[8];
@@ -56,9 +63,17 @@ int qemu_slots_new(Qemu *q, unsigned n, Error *e)
     return 0;
 }
 
+void qemu_slots_free(Qemu *q)
+{
+    for (unsigned i = 0; i < q->n_slots; i++)
+        loop_source_free(q->slots[i].retry);
+    free(q->slots);
+}
+
 static void slot_release(QemuSlot *slot)
 {
-    *slot = (QemuSlot){.qemu = slot->qemu, .index = slot->index};
+    loop_source_free(slot->retry);
+    *slot = (QemuSlot){.qemu = slot->qemu, .index = slot->index, .freed = ++slot->qemu->n_freed};
 }
 
 /* Frees the slot, then ends the operation: the caller's callback may want the slot at once. */
@@ -129,6 +144,7 @@ static void slot_device_gone(QemuSlot *slot)
     if (slot->state == SLOT_REMOVING_BACKEND)
         return;
     slot->state = SLOT_REMOVING_BACKEND;
+    slot->retry = loop_source_free(slot->retry);
     if (slot->kind == SLOT_DISK)
         r = slot_call(slot, "blockdev-del", json_pack("{s:s}", "node-name", n.backend), -EBADF,
                       on_backend_removed);
@@ -155,12 +171,34 @@ static void on_delete_answered(QmpClient *client, json_t *value, const Error *e,
     qemu_finish(slot->op, e);
 }
 
+static int slot_ask_to_remove(QemuSlot *slot)
+{
+    return slot_call(slot, "device_del", json_pack("{s:s}", "id", names_of(slot).device), -EBADF,
+                     on_delete_answered);
+}
+
+/* A guest that does not let go is asked until the operation's deadline. */
+static void on_retry(LoopSource *source, void *userdata)
+{
+    QemuSlot *slot = userdata;
+
+    if (slot->state != SLOT_REMOVING || !slot->op)
+        return;
+    slot->retry_usec *= 2;
+    /* What cannot be sent or armed now leaves the operation to its deadline. */
+    if (slot_ask_to_remove(slot) >= 0)
+        (void)loop_source_set_timer(source, slot->retry_usec);
+}
+
 static int slot_remove(QemuSlot *slot)
 {
     int r;
 
-    r = slot_call(slot, "device_del", json_pack("{s:s}", "id", names_of(slot).device), -EBADF,
-                  on_delete_answered);
+    slot->retry_usec = REMOVAL_RETRY_USEC;
+    r = slot->retry ? loop_source_set_timer(slot->retry, slot->retry_usec)
+                    : loop_add_timer(slot->qemu->vmm.loop, slot->retry_usec, on_retry, slot, &slot->retry);
+    if (r >= 0)
+        r = slot_ask_to_remove(slot);
     if (r >= 0)
         slot->state = SLOT_REMOVING;
     return r;
@@ -277,23 +315,23 @@ static QemuSlot *slot_find(Qemu *q, SlotKind kind, const char *name)
 static int slot_take(Qemu *q, SlotKind kind, const char *name, QemuSlot **ret, Error *e)
 {
     const char *what = kind == SLOT_DISK ? "disk" : "network interface";
+    QemuSlot *slot = NULL;
 
     if (!name_is_valid(name, kind == SLOT_DISK ? SERIAL_MAX : SLOT_NAME_MAX))
         return error_set(e, -EINVAL, "%s \"%.64s\": a name must be 1 to %i letters, digits, '.', '_' or '-'",
                          what, name, kind == SLOT_DISK ? SERIAL_MAX : SLOT_NAME_MAX);
     if (slot_find(q, kind, name))
         return error_set(e, -EEXIST, "%s %s: there is one of that name", what, name);
-    for (unsigned i = 0; i < q->n_slots; i++) {
-        QemuSlot *slot = &q->slots[i];
-
-        if (slot->state != SLOT_FREE)
-            continue;
-        slot->kind = kind;
-        memcpy(slot->name, name, strlen(name) + 1);
-        *ret = slot;
-        return 0;
-    }
-    return error_set(e, -ENOSPC, "%s %s: all %u hot-plug slots of the VM are in use", what, name, q->n_slots);
+    for (unsigned i = 0; i < q->n_slots; i++)
+        if (q->slots[i].state == SLOT_FREE && (!slot || q->slots[i].freed < slot->freed))
+            slot = &q->slots[i];
+    if (!slot)
+        return error_set(e, -ENOSPC, "%s %s: all %u hot-plug slots of the VM are in use", what, name,
+                         q->n_slots);
+    slot->kind = kind;
+    memcpy(slot->name, name, strlen(name) + 1);
+    *ret = slot;
+    return 0;
 }
 
 static int slot_start_adding(QemuSlot *slot, const char *command, json_t *arguments, int fd, VmmOp *op,

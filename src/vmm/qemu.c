@@ -52,7 +52,7 @@ static void qemu_free(Vmm *vmm)
     fd_close(q->stderr_fd);
     for (size_t i = 0; i < ELEMENTSOF(q->paths); i++)
         free(q->paths[i]);
-    free(q->slots);
+    qemu_slots_free(q);
     free(q->shutdown);
 }
 
@@ -260,10 +260,13 @@ static int fill_jail(const VmmSpec *spec, Start *s, Error *e)
     return r;
 }
 
-/* NICs of a VM that has none are plugged in later, and need a place as well. */
+/* NICs of a VM that has none are plugged in later, and need a place as well. What the last bridge has beyond
+ * that costs nothing, and lets a slot rest before it is used again (qemu-device.c says why). */
 static unsigned count_slots(const VmmSpec *spec)
 {
-    return spec->max_hotplug_disks + (spec->n_nics == 0);
+    unsigned n = spec->max_hotplug_disks + (spec->n_nics == 0);
+
+    return (n + QEMU_SLOTS_PER_BRIDGE - 1) / QEMU_SLOTS_PER_BRIDGE * QEMU_SLOTS_PER_BRIDGE;
 }
 
 static int build_start(Qemu *q, const VmmSpec *spec, Start *s, Error *e)

@@ -36,7 +36,10 @@ typedef struct QemuSlot {
     bool read_only, is_device; /* of a disk; a block device */
     uint8_t mac[6];
     char name[SLOT_NAME_MAX + 1];
-    VmmOp *op; /* NULL: nobody waits any more */
+    VmmOp *op;         /* NULL: nobody waits any more */
+    uint64_t freed;    /* which of the VM's slots were freed before this one; 0: never used */
+    LoopSource *retry; /* of a removal */
+    uint64_t retry_usec;
 } QemuSlot;
 
 typedef struct Qemu {
@@ -47,6 +50,7 @@ typedef struct Qemu {
     int stderr_fd; /* a memfd */
     QemuSlot *slots;
     unsigned n_slots;
+    uint64_t n_freed;    /* slots, so far */
     VmmOp *state_op;     /* pausing or resuming */
     bool state_changing; /* also when nobody waits for it any more */
     char *shutdown;      /* reason in QEMU's event SHUTDOWN, or NULL */
@@ -63,6 +67,7 @@ void qemu_finish(VmmOp *op, const Error *e);
 
 /* qemu-device.c */
 int qemu_slots_new(Qemu *q, unsigned n, Error *e);
+void qemu_slots_free(Qemu *q);
 /* Finds out what is in the slots of a VM that was taken over, then calls vmm_booted() or vmm_boot_failed().
  */
 int qemu_slots_discover(Qemu *q, Error *e);

@@ -391,33 +391,41 @@ static void report(const char *what, uint64_t *since)
     *since = loop_now();
 }
 
-static void test_real_guest(void **state)
+/* Boots the guest that the environment names. */
+static void boot_real_guest(Test *t)
 {
-    Test *t = *state;
     VmmSpec spec = spec_of(t);
-    _cleanup_error_ Error e = ERROR_INIT;
-    _cleanup_close_ int fd = -EBADF;
-    char path[PATH_MAX], serial[21];
-    VmmDisk disk = {.serial = serial, .path = path};
     const char *seconds = getenv("CLOUDHV_TEST_BOOT_SECONDS");
-    uint64_t since;
+    uint64_t since = loop_now();
 
     if (!getenv("CLOUDHV_TEST_KERNEL") || !getenv("CLOUDHV_TEST_ROOTFS"))
         skip();
     spec.kernel = getenv("CLOUDHV_TEST_KERNEL");
     spec.rootfs = getenv("CLOUDHV_TEST_ROOTFS");
+    spec.vcpus = spec.max_vcpus = 2;
     spec.memory = 128 << 20;
     spec.max_hotplug_disks = 40;
     spec.kernel_args =
         getenv("CLOUDHV_TEST_KERNEL_ARGS")
             ?: "console=ttyS0 root=/dev/vda ro rootfstype=erofs init=/sbin/init quiet loglevel=4 "
                "panic=-1 reboot=t net.ifnames=0";
-    since = loop_now();
     boot(t, &spec);
     report("QEMU says running", &since);
     run_for(t, strtoull(seconds ?: "10", NULL, 10) * USEC_PER_SEC);
     if (t->n_exited > 0)
         fail_msg("%s", t->message);
+}
+
+static void test_real_guest(void **state)
+{
+    Test *t = *state;
+    _cleanup_error_ Error e = ERROR_INIT;
+    _cleanup_close_ int fd = -EBADF;
+    char path[PATH_MAX], serial[21];
+    VmmDisk disk = {.serial = serial, .path = path};
+    uint64_t since;
+
+    boot_real_guest(t);
     disk.fd = fd = disk_file(t, "disk", path);
     for (unsigned i = 0; i < 3; i++) {
         snprintf(serial, sizeof(serial), "disk%u", i);
@@ -440,6 +448,55 @@ static void test_real_guest(void **state)
     print_message("%s\n", t->message);
 }
 
+/* One of several disks that come and go at the same time. */
+typedef struct Lane {
+    Test *t;
+    char serial[21];
+    unsigned n, n_done;
+} Lane;
+
+static void on_lane_done(Vmm *vmm, const Error *e, void *userdata)
+{
+    Lane *lane = userdata;
+
+    if (e)
+        fail_msg("%s, %u: %s", lane->serial, lane->n, error_message(e));
+    lane->n_done++;
+}
+
+/* The guest is asked for a disk more than once when removals overlap; what is added next must not be ejected in
+ * its place, and a removal must end although its event fails to come now and then. */
+static void test_removals_and_additions_overlap(void **state)
+{
+    enum { LANES = 4, ROUNDS = 25 };
+    Test *t = *state;
+    Lane lanes[LANES] = {0};
+    _cleanup_error_ Error e = ERROR_INIT;
+    _cleanup_close_ int fd = -EBADF;
+    char path[PATH_MAX];
+    VmmDisk disk = {.path = path};
+
+    boot_real_guest(t);
+    disk.fd = fd = disk_file(t, "disk", path);
+    for (unsigned round = 0; round < ROUNDS * LANES; round++) {
+        Lane *lane = &lanes[round % LANES];
+
+        /* Most of the time, the disks of two or three others are just going. */
+        if (lane->n > 0)
+            wait_for(t, &lane->n_done, 2 * lane->n);
+        lane->t = t;
+        snprintf(lane->serial, sizeof(lane->serial), "lane%u.%u", round % LANES, ++lane->n);
+        disk.serial = lane->serial;
+        assert_int_equal(vmm_add_disk(t->vmm, &disk, on_lane_done, lane, &e), 0);
+        wait_for(t, &lane->n_done, 2 * lane->n - 1);
+        run_for(t, (round % 5) * 60 * USEC_PER_MSEC);
+        if (vmm_remove_disk(t->vmm, lane->serial, on_lane_done, lane, &e) < 0)
+            fail_msg("%s", error_message(&e));
+    }
+    for (unsigned i = 0; i < LANES; i++)
+        wait_for(t, &lanes[i].n_done, 2 * ROUNDS);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -449,6 +506,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_hotplug_and_adopt, setup, teardown),
         cmocka_unit_test_setup_teardown(test_nics, setup, teardown),
         cmocka_unit_test_setup_teardown(test_real_guest, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_removals_and_additions_overlap, setup, teardown),
     };
 
     if (access(QEMU, X_OK) < 0 || geteuid() != 0)
