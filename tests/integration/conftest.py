@@ -157,4 +157,14 @@ def result_lines(stats, label):
             name = label + re.sub(r"\s+", " ", report.nodeid)
             if key == "error":
                 name += f" ({report.when})"
-            yield f"{word} {name}: {_skip_reason(report)}\n" if word == "skip" else f"{word} {name}\n"
+            if word == "skip":
+                name += f": {_skip_reason(report)}"
+            elif word == "fail":
+                name += f": {_failure(report)}"
+            yield f"{word} {name}\n"
+
+
+def _failure(report):
+    """In a line: what a reader of the summary alone needs to know."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return re.sub(r"\s+", " ", crash.message if crash else str(report.longrepr))[:400]
