@@ -86,7 +86,7 @@ class Cloudhv:
         common = {"kernel_path": self.kernel, "rootfs_path": os.path.join(self.guest_dir, "rootfs.erofs"),
                   "vmm": "qemu", "qemu_binary": f"/usr/bin/{qemu}", "allow_emulation": True,
                   # Under emulation, on few and busy cores, several at once.
-                  "boot_timeout_secs": 90, "operation_timeout_secs": 60, "max_containers_per_vm": 16,
+                  "boot_timeout_secs": 180, "operation_timeout_secs": 120, "max_containers_per_vm": 16,
                   "vmm_uid_base": self.uid_base, "vmm_uid_count": UIDS, "log_level": self.log_level}
         files = {"config.json": {**common, "daemon_socket": self.socket if self.mode == "daemon" else "",
                                  "state_dir": os.path.join(self.root, "shim"), "erofs_cache_dir": self.cache_dir,

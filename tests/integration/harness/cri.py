@@ -42,7 +42,7 @@ class Client:
 
     def call(self, method, request, timeout=CALL_TIMEOUT):
         try:
-            return self.stubs[method](request, timeout=timeout, wait_for_ready=True)
+            return self.stubs[method](request, timeout=timeout * wait.patience(), wait_for_ready=True)
         except grpc.RpcError as e:
             raise CriError(method, e) from None
 
@@ -225,7 +225,8 @@ class Container:
         self.client.call("RemoveContainer", pb.RemoveContainerRequest(container_id=self.id))
 
     def exec(self, command, timeout=30):
-        return self.client.call("ExecSync", pb.ExecSyncRequest(container_id=self.id, cmd=command, timeout=timeout))
+        request = pb.ExecSyncRequest(container_id=self.id, cmd=command, timeout=int(timeout * wait.patience()))
+        return self.client.call("ExecSync", request)
 
     def log_bytes(self):
         with open(os.path.join(self.pod.log_dir, self.config.log_path), "rb") as f:

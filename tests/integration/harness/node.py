@@ -57,7 +57,9 @@ class Node:
     def _write_config(self):
         major = int(self.version.split(".")[0])
         options = json.dumps(ANNOTATIONS)
-        timeouts = "\n".join(f'"io.containerd.timeout.shim.{name}" = "60s"' for name in ("cleanup", "load", "shutdown"))
+        # On a machine with too much to do, containerd would give tasks up that are slow to answer.
+        timeouts = "\n".join(f'"io.containerd.timeout.{name}" = "60s"'
+                             for name in ("shim.cleanup", "shim.load", "shim.shutdown", "task.state"))
         cni = f'bin_dir = "{network.PLUGINS}"\nconf_dir = "{self.network.conf_dir}"'
         runtimes = []
         handlers = {"runc": "io.containerd.runc.v2"}

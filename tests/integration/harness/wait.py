@@ -1,7 +1,15 @@
 # SPDX-License-Identifier: MIT
 """Waiting for a condition that nothing announces, with a deadline and an error that says what was missing."""
 
+import os
 import time
+
+PATIENCE_MAX = 10
+
+
+def patience():
+    """By how much a deadline grows on a machine that has more to do than it can."""
+    return min(1 + os.getloadavg()[0] / os.cpu_count(), PATIENCE_MAX)
 
 
 class Timeout(AssertionError):
@@ -9,7 +17,9 @@ class Timeout(AssertionError):
 
 
 def until(what, condition, timeout=15.0, interval=0.02):
-    """Returns the first true result of condition(); raises Timeout naming `what` after `timeout` seconds."""
+    """Returns the first true result of condition(); raises Timeout naming `what` after `timeout` seconds of an idle
+    machine."""
+    timeout *= patience()
     end = time.monotonic() + timeout
     while True:
         result = condition()
