@@ -28,6 +28,8 @@ struct VmmDriver {
     size_t size; /* of the driver's object, which begins with a Vmm */
     unsigned features;
 
+    /* As vmm_probe(); NULL: all that the driver can do, it can do with every version. */
+    int (*probe)(const char *binary, uint64_t timeout_usec, unsigned *ret_features, Error *e);
     void (*init)(Vmm *vmm); /* of the driver's members; all is zero before */
     /* Starts the process, by vmm_process_started(); vmm_booted() or vmm_boot_failed() follow. */
     int (*boot)(Vmm *vmm, const VmmSpec *spec, const char *template_directory, Error *e);

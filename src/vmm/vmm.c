@@ -33,6 +33,15 @@ const char *vmm_driver_name(const VmmDriver *driver)
     return driver->name;
 }
 
+int vmm_probe(const VmmDriver *driver, const char *binary, uint64_t timeout_usec, unsigned *ret_features,
+              Error *e)
+{
+    if (driver->probe)
+        return driver->probe(binary, timeout_usec, ret_features, e);
+    *ret_features = driver->features;
+    return 0;
+}
+
 /* Operations */
 
 static VmmOp *op_free(VmmOp *op)
@@ -329,15 +338,17 @@ static int vmm_start(Loop *loop, const VmmDriver *driver, const VmmSpec *spec, c
     return 0;
 }
 
-int vmm_boot(Loop *loop, const VmmDriver *driver, const VmmSpec *spec, VmmDoneFn done, VmmExitFn exited,
-             void *userdata, Vmm **ret, Error *e)
-{
-    return vmm_start(loop, driver, spec, NULL, done, exited, userdata, ret, e);
-}
-
 static int lacks(const VmmDriver *driver, const char *operation, Error *e)
 {
     return error_set(e, -EOPNOTSUPP, "VMM driver %s does not support %s", driver->name, operation);
+}
+
+int vmm_boot(Loop *loop, const VmmDriver *driver, const VmmSpec *spec, VmmDoneFn done, VmmExitFn exited,
+             void *userdata, Vmm **ret, Error *e)
+{
+    if (spec->template_directory && !(driver->features & VMM_TEMPLATE))
+        return lacks(driver, "templates", e);
+    return vmm_start(loop, driver, spec, NULL, done, exited, userdata, ret, e);
 }
 
 int vmm_restore(Loop *loop, const VmmDriver *driver, const VmmSpec *spec, const char *directory,

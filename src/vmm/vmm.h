@@ -49,6 +49,10 @@ typedef struct VmmSpec {
     const VmmNic *nics;
     size_t n_nics;
     unsigned max_hotplug_disks; /* how many can be added later */
+    /* The VM is to become a template: its memory is a file in this directory, which exists, on a disk file
+     * system, and has no template. Such a VM has no NIC, as the one that is saved has no device in a slot.
+     * What is in the directory goes with the Vmm unless vmm_snapshot() has succeeded. NULL: any other VM. */
+    const char *template_directory;
     bool emulate;               /* no KVM: run by emulation (QEMU's TCG) */
     uid_t uid;                  /* the VMM runs as, with no capability and no-new-privileges */
     gid_t gid;
@@ -90,6 +94,11 @@ typedef struct VmmChannelAddress {
 /* "qemu", "cloud-hypervisor"; NULL for any other name. */
 const VmmDriver *vmm_driver_by_name(const char *name);
 const char *vmm_driver_name(const VmmDriver *driver);
+
+/* What the driver can do with this program: runs it once, to ask for its version, for at most `timeout_usec`.
+ * To be called when a program starts, not for each VM. */
+int vmm_probe(const VmmDriver *driver, const char *binary, uint64_t timeout_usec, unsigned *ret_features,
+              Error *e);
 
 /* Starts a VMM and boots a VM. Calls `done` when the VM runs (its kernel is executing; the agent may still
  * need a while), or has failed: then the process is gone already, and `e` says why, with what the VMM had to
@@ -133,7 +142,11 @@ int vmm_resume(Vmm *vmm, VmmDoneFn done, void *userdata, Error *e);
 /* vCPUs and bytes the VM should have; 0: unchanged. The guest brings them online by the agent's Resize. */
 int vmm_resize(Vmm *vmm, unsigned vcpus, uint64_t memory, VmmDoneFn done, void *userdata, Error *e);
 
-/* Saves a paused VM as a template into `directory`, and starts a clone of one. */
+/* Saves a paused VM, booted with that template_directory, as a template. Its files then belong to root and can
+ * be read by spec.gid, and by nobody be written. The VM stays paused; it has to be killed before the template
+ * is used. A failure leaves no template. */
 int vmm_snapshot(Vmm *vmm, const char *directory, VmmDoneFn done, void *userdata, Error *e);
+/* Starts a clone, with its own NICs none, and otherwise with what the template was made of. -ESTALE: the
+ * template is damaged, or was made with another VMM or for another VM; it has to be made again. */
 int vmm_restore(Loop *loop, const VmmDriver *driver, const VmmSpec *spec, const char *directory,
                 VmmDoneFn done, VmmExitFn exited, void *userdata, Vmm **ret, Error *e);
