@@ -142,7 +142,7 @@ static void add_memory(Args *a, const QemuSetup *s)
     }
     memory = json_pack("{s:s, s:s, s:I, s:s, s:b}", "qom-type", "memory-backend-file", "id", "mem0", "size",
                        size, "mem-path", s->memory_path, "share", s->memory == QEMU_MEMORY_FILE);
-    /* These two came with QEMU 8.1, and so did the only use there is of them. */
+    /* These two came with QEMU 8.2: this is what templates need it for. */
     if (memory && s->memory == QEMU_MEMORY_PRIVATE &&
         json_object_update_new(memory, json_pack("{s:b, s:s}", "readonly", 1, "rom", "off")) < 0)
         a->failed = -ENOMEM;
@@ -271,14 +271,17 @@ int qemu_args_build(const QemuSetup *s, char ***ret, Error *e)
     args_take(&a, strdup(s->spec->binary));
     add_machine(&a, s);
     add_memory(&a, s);
-    add_kernel(&a, s);
+    if (!s->incoming)
+        add_kernel(&a, s);
     args_add_json(&a, "-device", json_pack("{s:s, s:s}", "driver", "vmgenid", "guid", "auto"));
     add_root_disk(&a, s);
     add_channels(&a, s);
     add_nics(&a, s);
     add_slots(&a, s);
-    if (s->incoming)
+    if (s->incoming) {
+        args_add(&a, "-add-fd", "fd=%i,set=%i,opaque=state", s->state_fd, QEMU_FDSET_STATE);
         args_add(&a, "-incoming", "defer");
+    }
     owned = a.v;
     if (a.failed < 0)
         return error_set_errno(e, a.failed, "cannot build the command line of %s", s->spec->binary);

@@ -19,8 +19,10 @@
 #define QEMU_SLOTS_MAX (4 * QEMU_SLOTS_PER_BRIDGE)
 #define QEMU_NICS_MAX 8
 
-/* Descriptor sets: the root disk's, and one for each slot. */
+/* Descriptor sets: the root disk's, the state's that a template is saved to and a clone made from, and one for
+ * each slot. */
 #define QEMU_FDSET_ROOT 1
+#define QEMU_FDSET_STATE 2
 #define QEMU_FDSET_SLOT(slot) (16 + (slot))
 
 typedef enum QemuMemory {
@@ -36,13 +38,14 @@ typedef struct QemuSetup {
     const char *kernel;
     int qmp_fd, console_fd, control_fd, task_fd; /* listening Unix sockets */
     int rootfs_fd;
+    int state_fd; /* of what comes in */
     bool rootfs_is_device; /* a block device, not a file */
     const int *nic_fds;    /* as many as spec->n_nics */
     unsigned n_slots;      /* for hot-plug */
     unsigned tsc_khz;      /* with emulation: frequency of the guest's TSC, 0 if unknown */
     QemuMemory memory;
     const char *memory_path; /* with a file */
-    bool incoming;           /* waits for a migration instead of booting */
+    bool incoming;           /* waits for a state instead of booting, and needs no kernel */
 } QemuSetup;
 
 /* Gives a NULL-terminated array that qemu_args_free() frees. Refuses a specification that QEMU cannot run. */

@@ -70,6 +70,14 @@ void qemu_slots_free(Qemu *q)
     free(q->slots);
 }
 
+bool qemu_slots_are_free(const Qemu *q)
+{
+    for (unsigned i = 0; i < q->n_slots; i++)
+        if (q->slots[i].state != SLOT_FREE)
+            return false;
+    return true;
+}
+
 static void slot_release(QemuSlot *slot)
 {
     loop_source_free(slot->retry);

@@ -18,25 +18,13 @@
 #include "base/fs.h"
 #include "base/json.h"
 #include "base/process.h"
-#include "vmm/jail.h"
 #include "vmm/qemu-args.h"
+#include "vmm/qemu-start.h"
 
 /* QEMU's standard error is a memory file that cannot grow beyond this: a guest that provokes messages for
  * ever fills no disk, and it can be read after a restart, through /proc/PID/fd/2. */
 #define STDERR_MAX (64 * 1024)
 #define LAST_WORDS_MAX 1024
-#define KERNEL_IN_JAIL "/vmlinux"
-
-typedef enum Socket {
-    SOCKET_QMP,
-    SOCKET_CONSOLE,
-    SOCKET_CONTROL,
-    SOCKET_TASK,
-    _SOCKET_MAX,
-} Socket;
-
-static const char *const socket_names[_SOCKET_MAX] = {"qmp.sock", "console.sock", "control.sock",
-                                                      "task.sock"};
 
 static void qemu_init(Vmm *vmm)
 {
@@ -54,6 +42,8 @@ static void qemu_free(Vmm *vmm)
         free(q->paths[i]);
     qemu_slots_free(q);
     free(q->shutdown);
+    qemu_template_free(q->template_);
+    free(q->template_version);
 }
 
 /* Connections */
@@ -68,6 +58,10 @@ static void on_event(QmpClient *client, const char *event, json_t *data, void *u
             q->shutdown = strndup(reason, 64);
     } else if (strcmp(event, "GUEST_PANICKED") == 0) {
         q->panicked = true;
+    } else if (strcmp(event, "MIGRATION") == 0) {
+        vmm_enter(&q->vmm);
+        qemu_migration_on_event(q, data);
+        vmm_leave(&q->vmm);
     } else if (strcmp(event, "DEVICE_DELETED") == 0 || strcmp(event, "DEVICE_UNPLUG_GUEST_ERROR") == 0) {
         vmm_enter(&q->vmm);
         qemu_slots_on_event(q, event, data);
@@ -85,13 +79,13 @@ static void on_closed(QmpClient *client, const Error *e, void *userdata)
         vmm_boot_failed(&q->vmm, e);
 }
 
-static int connect_in(Qemu *q, Socket which, int *ret, Error *e)
+static int connect_in(Qemu *q, QemuSocket which, int *ret, Error *e)
 {
-    _cleanup_free_ char *path = fs_join(q->vmm.directory, socket_names[which]);
+    _cleanup_free_ char *path = fs_join(q->vmm.directory, qemu_socket_names[which]);
     int fd = path ? fd_connect_unix(path) : -ENOMEM;
 
     if (fd < 0)
-        return error_set_errno(e, fd, "cannot connect to %s in %s", socket_names[which], q->vmm.directory);
+        return error_set_errno(e, fd, "cannot connect to %s in %s", qemu_socket_names[which], q->vmm.directory);
     *ret = fd;
     return 0;
 }
@@ -100,13 +94,13 @@ static int qemu_connect(Qemu *q, Error *e)
 {
     int fd, r;
 
-    r = connect_in(q, SOCKET_QMP, &fd, e);
+    r = connect_in(q, QEMU_SOCKET_QMP, &fd, e);
     if (r < 0)
         return r;
     r = qmp_client_new(q->vmm.loop, fd, on_event, on_closed, q, &q->qmp);
     if (r < 0)
         return error_set_errno(e, r, "cannot make a QMP connection");
-    r = connect_in(q, SOCKET_CONSOLE, &fd, e);
+    r = connect_in(q, QEMU_SOCKET_CONSOLE, &fd, e);
     if (r < 0)
         return r;
     r = console_new(q->vmm.loop, fd, &q->console);
@@ -117,8 +111,8 @@ static int qemu_connect(Qemu *q, Error *e)
 
 static int set_paths(Qemu *q, Error *e)
 {
-    q->paths[VMM_CHANNEL_CONTROL] = fs_join(q->vmm.directory, socket_names[SOCKET_CONTROL]);
-    q->paths[VMM_CHANNEL_TASK] = fs_join(q->vmm.directory, socket_names[SOCKET_TASK]);
+    q->paths[VMM_CHANNEL_CONTROL] = fs_join(q->vmm.directory, qemu_socket_names[QEMU_SOCKET_CONTROL]);
+    q->paths[VMM_CHANNEL_TASK] = fs_join(q->vmm.directory, qemu_socket_names[QEMU_SOCKET_TASK]);
     if (!q->paths[VMM_CHANNEL_CONTROL] || !q->paths[VMM_CHANNEL_TASK])
         return error_set_errno(e, -ENOMEM, "cannot make a VM");
     return 0;
@@ -137,167 +131,6 @@ static char *read_stderr(Qemu *q)
     if (k <= 0)
         return NULL;
     return console_text_tail(text, strnlen(text, (size_t)k), LAST_WORDS_MAX);
-}
-
-/* What the process is started with. */
-typedef struct Start {
-    int sockets[_SOCKET_MAX];
-    int rootfs_fd;
-    int *pass; /* all of them and the TAPs */
-    size_t n_pass;
-    char **args;
-    Jail jail;
-} Start;
-
-static void start_clear(Start *s)
-{
-    for (size_t i = 0; i < _SOCKET_MAX; i++)
-        fd_close(s->sockets[i]);
-    fd_close(s->rootfs_fd);
-    free(s->pass);
-    qemu_args_free(s->args);
-}
-
-static uint64_t clock_nsec(void)
-{
-    struct timespec ts;
-
-    (void)clock_gettime(CLOCK_MONOTONIC_RAW, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000ULL + (uint64_t)ts.tv_nsec;
-}
-
-#if defined(__x86_64__)
-/* TSC and clock at one moment: the pair with the least time between of several. */
-static void sample_tsc(uint64_t *ret_tsc, uint64_t *ret_nsec)
-{
-    uint64_t best = UINT64_MAX;
-
-    for (int i = 0; i < 8; i++) {
-        uint64_t before = clock_nsec(), tsc = __builtin_ia32_rdtsc(), after = clock_nsec();
-
-        if (after - before < best) {
-            best = after - before;
-            *ret_tsc = tsc;
-            *ret_nsec = before + best / 2;
-        }
-    }
-}
-
-/* The guest of an emulation sees the host's TSC. A millisecond is enough to measure it to 0.1 per mille, and
- * short enough to be spent here; only under emulation, which is for tests. */
-static unsigned measure_tsc_khz(void)
-{
-    uint64_t tsc[2], nsec[2];
-
-    sample_tsc(&tsc[0], &nsec[0]);
-    while (clock_nsec() - nsec[0] < 1000000)
-        ;
-    sample_tsc(&tsc[1], &nsec[1]);
-    return (unsigned)((tsc[1] - tsc[0]) * 1000000 / (nsec[1] - nsec[0]));
-}
-#else
-static unsigned measure_tsc_khz(void)
-{
-    return 0; /* there is none */
-}
-#endif
-
-static int make_sockets(Qemu *q, Start *s, Error *e)
-{
-    for (size_t i = 0; i < _SOCKET_MAX; i++) {
-        _cleanup_free_ char *path = fs_join(q->vmm.directory, socket_names[i]);
-
-        if (!path)
-            return error_set_errno(e, -ENOMEM, "cannot make sockets");
-        s->sockets[i] = fd_listen_unix(path, 0600);
-        if (s->sockets[i] < 0)
-            return error_set_errno(e, s->sockets[i], "cannot make the socket %s", path);
-    }
-    return 0;
-}
-
-static int open_rootfs(const char *path, Start *s, bool *ret_is_device, Error *e)
-{
-    struct stat st;
-
-    s->rootfs_fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-    if (s->rootfs_fd < 0 || fstat(s->rootfs_fd, &st) < 0)
-        return error_set_errno(e, -errno, "cannot open the guest's root file system %s", path);
-    if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
-        return error_set(e, -EINVAL, "%s is neither a file nor a block device", path);
-    *ret_is_device = S_ISBLK(st.st_mode);
-    return 0;
-}
-
-static int collect_fds(const VmmSpec *spec, Start *s, int **ret_nics, Error *e)
-{
-    s->pass = calloc(_SOCKET_MAX + 1 + spec->n_nics, sizeof(*s->pass));
-    if (!s->pass)
-        return error_set_errno(e, -ENOMEM, "cannot start QEMU");
-    for (size_t i = 0; i < _SOCKET_MAX; i++)
-        s->pass[s->n_pass++] = s->sockets[i];
-    s->pass[s->n_pass++] = s->rootfs_fd;
-    *ret_nics = s->pass + s->n_pass;
-    for (size_t i = 0; i < spec->n_nics; i++) {
-        if (fcntl(spec->nics[i].tap_fd, F_GETFD) < 0)
-            return error_set_errno(e, -errno, "network interface %zu: TAP", i);
-        s->pass[s->n_pass++] = spec->nics[i].tap_fd;
-    }
-    return 0;
-}
-
-static int fill_jail(const VmmSpec *spec, Start *s, Error *e)
-{
-    int r;
-
-    r = jail_init(&s->jail, spec->uid, spec->gid, e);
-    if (r >= 0 && strchr(spec->binary, '/'))
-        r = jail_add_file(&s->jail, &(JailFile){.source = spec->binary}, e);
-    if (r >= 0)
-        r = jail_add_file(&s->jail, &(JailFile){.source = spec->kernel, .target = KERNEL_IN_JAIL}, e);
-    if (r >= 0 && !spec->emulate)
-        r = jail_add_device(&s->jail, "/dev/kvm", e);
-    return r;
-}
-
-/* NICs of a VM that has none are plugged in later, and need a place as well. What the last bridge has beyond
- * that costs nothing, and lets a slot rest before it is used again (qemu-device.c says why). */
-static unsigned count_slots(const VmmSpec *spec)
-{
-    unsigned n = spec->max_hotplug_disks + (spec->n_nics == 0);
-
-    return (n + QEMU_SLOTS_PER_BRIDGE - 1) / QEMU_SLOTS_PER_BRIDGE * QEMU_SLOTS_PER_BRIDGE;
-}
-
-static int build_start(Qemu *q, const VmmSpec *spec, Start *s, Error *e)
-{
-    QemuSetup setup = {.spec = spec, .kernel = KERNEL_IN_JAIL, .n_slots = count_slots(spec)};
-    int *nics = NULL, r;
-
-    r = open_rootfs(spec->rootfs, s, &setup.rootfs_is_device, e);
-    if (r < 0)
-        return r;
-    if (access(spec->kernel, R_OK) < 0)
-        return error_set_errno(e, -errno, "cannot open the guest kernel %s", spec->kernel);
-    if (strchr(spec->binary, '/') && access(spec->binary, X_OK) < 0)
-        return error_set_errno(e, -errno, "cannot execute %s", spec->binary);
-    r = make_sockets(q, s, e);
-    if (r < 0)
-        return r;
-    r = collect_fds(spec, s, &nics, e);
-    if (r < 0)
-        return r;
-    r = fill_jail(spec, s, e);
-    if (r < 0)
-        return r;
-    setup.qmp_fd = s->sockets[SOCKET_QMP];
-    setup.console_fd = s->sockets[SOCKET_CONSOLE];
-    setup.control_fd = s->sockets[SOCKET_CONTROL];
-    setup.task_fd = s->sockets[SOCKET_TASK];
-    setup.rootfs_fd = s->rootfs_fd;
-    setup.nic_fds = nics;
-    setup.tsc_khz = spec->emulate ? measure_tsc_khz() : 0;
-    return qemu_args_build(&setup, &s->args, e);
 }
 
 static int make_stderr(Qemu *q, Error *e)
@@ -329,41 +162,59 @@ static void on_status(QmpClient *client, json_t *value, const Error *e, void *us
     vmm_boot_failed(&q->vmm, e ?: &wrong);
 }
 
-static int check_supported(const VmmSpec *spec, Error *e)
+static int check_supported(const VmmSpec *spec, const char *from, Error *e)
 {
     if (spec->max_memory > spec->memory)
         return error_set(e, -EOPNOTSUPP, "VMM driver qemu does not support memory that grows");
     if (spec->max_vcpus > spec->vcpus)
         return error_set(e, -EOPNOTSUPP, "VMM driver qemu does not support vCPUs that are added later");
+    if ((from || spec->template_directory) && spec->n_nics > 0)
+        return error_set(e, -EINVAL, "a template and its clones start without network interfaces, not %zu",
+                         spec->n_nics);
+    if (from && spec->template_directory)
+        return error_set(e, -EINVAL, "a clone of a template cannot become a template");
     return 0;
+}
+
+/* What there is of the VM before its process. */
+static int prepare(Qemu *q, const VmmSpec *spec, const char *from, QemuStart *s, Error *e)
+{
+    unsigned n_slots = qemu_count_slots(spec);
+    int r;
+
+    r = check_supported(spec, from, e);
+    if (r >= 0)
+        r = set_paths(q, e);
+    if (r >= 0)
+        r = qemu_slots_new(q, n_slots, e);
+    if (r >= 0 && from)
+        r = qemu_template_open(from, spec, n_slots, &s->state_fd, &q->template_version, e);
+    if (r >= 0 && spec->template_directory)
+        r = qemu_template_new(spec, n_slots, &q->template_, e);
+    if (r >= 0)
+        r = qemu_start_build(q, spec, from, s, e);
+    return r >= 0 ? make_stderr(q, e) : r;
 }
 
 static int qemu_boot(Vmm *vmm, const VmmSpec *spec, const char *template_directory, Error *e)
 {
-    _cleanup_(start_clear) Start s = {.sockets = {-EBADF, -EBADF, -EBADF, -EBADF}, .rootfs_fd = -EBADF};
+    _cleanup_(qemu_start_clear) QemuStart s = QEMU_START_INIT;
     Qemu *q = qemu_of(vmm);
     int pidfd, r;
     pid_t pid;
 
-    r = check_supported(spec, e);
-    if (r >= 0)
-        r = set_paths(q, e);
-    if (r >= 0)
-        r = qemu_slots_new(q, count_slots(spec), e);
-    if (r >= 0)
-        r = build_start(q, spec, &s, e);
-    if (r >= 0)
-        r = make_stderr(q, e);
-    if (r >= 0)
-        r = process_spawn(&(ProcessSpec){.argv = (const char *const *)s.args,
-                                         .stdin_fd = -EBADF,
-                                         .stdout_fd = q->stderr_fd,
-                                         .stderr_fd = q->stderr_fd,
-                                         .pass_fds = s.pass,
-                                         .n_pass_fds = s.n_pass,
-                                         .prepare = jail_enter,
-                                         .userdata = &s.jail},
-                          &pid, &pidfd, e);
+    r = prepare(q, spec, template_directory, &s, e);
+    if (r < 0)
+        return r;
+    r = process_spawn(&(ProcessSpec){.argv = (const char *const *)s.args,
+                                     .stdin_fd = -EBADF,
+                                     .stdout_fd = q->stderr_fd,
+                                     .stderr_fd = q->stderr_fd,
+                                     .pass_fds = s.pass,
+                                     .n_pass_fds = s.n_pass,
+                                     .prepare = jail_enter,
+                                     .userdata = &s.jail},
+                      &pid, &pidfd, e);
     if (r < 0) {
         _cleanup_free_ char *said = read_stderr(q);
 
@@ -376,6 +227,8 @@ static int qemu_boot(Vmm *vmm, const VmmSpec *spec, const char *template_directo
         r = qemu_connect(q, e);
     if (r < 0)
         return r;
+    if (template_directory)
+        return qemu_load(q, e);
     r = qmp_client_call(q->qmp, "query-status", NULL, -EBADF, UINT64_MAX, on_status, q);
     return r < 0 ? error_set_errno(e, r, "cannot talk to QEMU") : 0;
 }
@@ -499,7 +352,8 @@ static int qemu_resume(Vmm *vmm, VmmOp *op, Error *e)
 const VmmDriver vmm_driver_qemu = {
     .name = "qemu",
     .size = sizeof(Qemu),
-    .features = VMM_HOTPLUG_DISK | VMM_HOTPLUG_NIC | VMM_PAUSE,
+    .features = QEMU_FEATURES,
+    .probe = qemu_probe,
     .init = qemu_init,
     .boot = qemu_boot,
     .adopt = qemu_adopt,
@@ -513,4 +367,5 @@ const VmmDriver vmm_driver_qemu = {
     .remove_nic = qemu_remove_nic,
     .pause = qemu_pause,
     .resume = qemu_resume,
+    .snapshot = qemu_snapshot,
 };

@@ -7,6 +7,7 @@
 
 #include "vmm/console.h"
 #include "vmm/driver.h"
+#include "vmm/qemu-template.h"
 #include "vmm/qmp-client.h"
 
 typedef enum SlotState {
@@ -23,6 +24,17 @@ typedef enum SlotKind {
     SLOT_DISK,
     SLOT_NIC,
 } SlotKind;
+
+/* Saving a template, or starting from one. */
+typedef enum QemuMigration {
+    MIGRATION_NONE,
+    MIGRATION_SAVE_PREPARING,
+    MIGRATION_SAVE_RUNNING,
+    MIGRATION_SAVE_FAILED, /* and QEMU's reason asked for */
+    MIGRATION_LOAD_PREPARING,
+    MIGRATION_LOAD_RUNNING,
+    MIGRATION_LOAD_RESUMING,
+} QemuMigration;
 
 /* Serials of disks, and ids of NICs, become part of names in QEMU. */
 #define SLOT_NAME_MAX 40
@@ -42,6 +54,8 @@ typedef struct QemuSlot {
     uint64_t retry_usec;
 } QemuSlot;
 
+#define QEMU_FEATURES (VMM_HOTPLUG_DISK | VMM_HOTPLUG_NIC | VMM_PAUSE | VMM_TEMPLATE)
+
 typedef struct Qemu {
     Vmm vmm; /* first */
     char *paths[_VMM_CHANNEL_MAX];
@@ -53,6 +67,10 @@ typedef struct Qemu {
     uint64_t n_freed;    /* slots, so far */
     VmmOp *state_op;     /* pausing or resuming */
     bool state_changing; /* also when nobody waits for it any more */
+    QemuTemplate *template_; /* that this VM becomes */
+    char *template_version;  /* of the QEMU that made the template it comes from */
+    QemuMigration migration;
+    VmmOp *save_op;
     char *shutdown;      /* reason in QEMU's event SHUTDOWN, or NULL */
     bool panicked;       /* GUEST_PANICKED */
 } Qemu;
@@ -65,7 +83,20 @@ static inline Qemu *qemu_of(Vmm *vmm)
 /* Ends an operation, unless the connection is lost: then the VMM's end is about to, and can say why. */
 void qemu_finish(VmmOp *op, const Error *e);
 
+/* qemu-migrate.c */
+int qemu_snapshot(Vmm *vmm, const char *directory, VmmOp *op, Error *e);
+/* Loads the state, and resumes the VM; then calls vmm_booted() or vmm_boot_failed(). */
+int qemu_load(Qemu *q, Error *e);
+/* MIGRATION */
+void qemu_migration_on_event(Qemu *q, json_t *data);
+
+/* qemu-probe.c */
+int qemu_probe(const char *binary, uint64_t timeout_usec, unsigned *ret_features, Error *e);
+/* The features of a QEMU that calls itself so ("QEMU emulator version 10.0.13 ..."); -EBADMSG. */
+int qemu_features_of_version(const char *text, unsigned *ret_features);
+
 /* qemu-device.c */
+bool qemu_slots_are_free(const Qemu *q);
 int qemu_slots_new(Qemu *q, unsigned n, Error *e);
 void qemu_slots_free(Qemu *q);
 /* Finds out what is in the slots of a VM that was taken over, then calls vmm_booted() or vmm_boot_failed().

@@ -10,10 +10,12 @@
 #include <sys/socket.h>
 
 #include "base/fd.h"
+#include "base/fs.h"
 #include "base/json.h"
 #include "vmm/qmp.h"
 
 #define CALLS_MAX 1024
+#define VERSION_MAX 128
 /* One round of reading. A VMM that never stops talking gets its turn like all other sources. */
 #define READ_MAX (64 * 1024)
 
@@ -48,6 +50,7 @@ struct QmpClient {
     QmpEventFn on_event;
     QmpClosedFn on_closed;
     void *userdata;
+    char *version;
 };
 
 static Call *call_free(Call *call)
@@ -74,6 +77,7 @@ static void client_destroy(QmpClient *client)
     loop_source_free(client->io);
     fd_close(client->fd);
     qmp_free(client->qmp);
+    free(client->version);
     free(client);
 }
 
@@ -295,6 +299,29 @@ static void on_answer(QmpClient *client, const QmpMessage *m)
     call_finish(client, call, NULL, &e);
 }
 
+/* Not worth a failure: who needs it compares it. */
+static char *read_version(json_t *greeting)
+{
+    uint64_t number[3] = {0};
+    const char *package = NULL;
+    json_t *version = NULL, *qemu = NULL;
+
+    if (json_get_object(greeting, "version", "QMP greeting", &version, NULL) <= 0 ||
+        json_get_object(version, "qemu", "QMP greeting", &qemu, NULL) <= 0)
+        return NULL;
+    (void)json_get_uint(qemu, "major", "QMP greeting", 0, 999, &number[0], NULL);
+    (void)json_get_uint(qemu, "minor", "QMP greeting", 0, 999, &number[1], NULL);
+    (void)json_get_uint(qemu, "micro", "QMP greeting", 0, 999, &number[2], NULL);
+    (void)json_get_string(version, "package", "QMP greeting", &package, NULL);
+    return string_printf("%u.%u.%u%s%.*s", (unsigned)number[0], (unsigned)number[1], (unsigned)number[2],
+                         package && *package ? " " : "", VERSION_MAX, package ?: "");
+}
+
+const char *qmp_client_version(const QmpClient *client)
+{
+    return client->version ?: "";
+}
+
 static int client_dispatch(QmpClient *client, Error *e)
 {
     while (!client->dead && !client->closed) {
@@ -307,6 +334,7 @@ static int client_dispatch(QmpClient *client, Error *e)
             break;
         switch (m.type) {
         case QMP_GREETING:
+            client->version = read_version(m.data);
             r = call_add(client, "qmp_capabilities", NULL, -EBADF, UINT64_MAX, on_negotiated, NULL);
             if (r < 0)
                 return error_set_errno(e, r, "cannot negotiate QMP");

@@ -32,5 +32,9 @@ DEFINE_CLEANUP_FUNC(QmpClient *, qmp_client_free)
 int qmp_client_call(QmpClient *client, const char *command, json_t *arguments, int fd, uint64_t deadline,
                     QmpAnswerFn on_answer, void *userdata);
 
+/* The version that QEMU gave in its greeting, "10.0.13", with what the distribution adds; an empty string
+ * before. Answers come after it. Valid as long as the client. */
+const char *qmp_client_version(const QmpClient *client);
+
 /* Reads and dispatches what has arrived until now: for the last words of a VMM that has ended. */
 void qmp_client_drain(QmpClient *client);

@@ -39,6 +39,7 @@ static QemuSetup setup_new(const VmmSpec *spec)
         .control_fd = 12,
         .task_fd = 13,
         .rootfs_fd = 14,
+        .state_fd = 15,
         .nic_fds = nic_fds,
         .tsc_khz = 2600000,
     };
