@@ -23,6 +23,7 @@ typedef struct Agent {
     Network *network;
     Identity *identity;
     Containers *containers;
+    Quiesce *quiesce;
     TtrpcServer *control, *task;
     Ports *ports;
     AgentContext context;
@@ -75,6 +76,8 @@ static int agent_setup(Agent *agent, Error *e)
                                                       .trees = agent->trees,
                                                       .pod_pid = agent->pod_pid},
                            &agent->containers);
+    if (r >= 0)
+        r = quiesce_new(agent->containers, &agent->quiesce);
     return r < 0 ? error_set_errno(e, r, "cannot set up the agent") : 0;
 }
 
@@ -87,6 +90,7 @@ static int agent_serve(Agent *agent, Error *e)
                                     .network = agent->network,
                                     .trees = agent->trees,
                                     .containers = agent->containers,
+                                    .quiesce = agent->quiesce,
                                     .shut_down = shut_down,
                                     .userdata = agent};
     r = ttrpc_server_new(agent->loop, &agent->control);

@@ -47,6 +47,33 @@ static void handle_set_clock(TtrpcCall *call, const ProtobufCMessage *request, v
         ttrpc_call_reply(call, &response.base);
 }
 
+static void on_quiesced(int number, const char *message, void *userdata)
+{
+    Cloudhv__Agent__V1__Empty response = CLOUDHV__AGENT__V1__EMPTY__INIT;
+    TtrpcCall *call = userdata;
+
+    if (number < 0)
+        service_fail(call, number, message);
+    else
+        ttrpc_call_reply(call, &response.base);
+}
+
+static void handle_quiesce(TtrpcCall *call, const ProtobufCMessage *request, void *userdata)
+{
+    const Cloudhv__Agent__V1__QuiesceRequest *q = (const Cloudhv__Agent__V1__QuiesceRequest *)request;
+    _cleanup_error_ Error e = ERROR_INIT;
+    AgentContext *context = userdata;
+    int r;
+
+    if (identity_is_set(context->identity) || q->freeze) {
+        ttrpc_call_fail(call, TTRPC_UNIMPLEMENTED, "Quiesce: snapshots of a workload are not implemented");
+        return;
+    }
+    r = quiesce_begin(context->quiesce, q->warm_disk, on_quiesced, call, &e);
+    if (r < 0)
+        service_fail(call, r, error_message(&e));
+}
+
 static void handle_shutdown(TtrpcCall *call, const ProtobufCMessage *request, void *userdata)
 {
     const Cloudhv__Agent__V1__ShutdownRequest *q = (const Cloudhv__Agent__V1__ShutdownRequest *)request;
@@ -102,6 +129,7 @@ int service_add_control(TtrpcServer *server, AgentContext *context)
     static const ServiceMethod methods[] = {
         {"Hello", service_hello},
         {"Identity", handle_identity},
+        {"Quiesce", handle_quiesce},
         {"SetClock", handle_set_clock},
         {"Shutdown", handle_shutdown},
         {"Usage", handle_usage},

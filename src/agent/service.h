@@ -6,6 +6,7 @@
 #include "agent/container.h"
 #include "agent/identity.h"
 #include "agent/network.h"
+#include "agent/quiesce.h"
 #include "ttrpc/ttrpc.h"
 
 enum {
@@ -17,6 +18,7 @@ enum {
 typedef struct AgentContext {
     Loop *loop;
     Identity *identity;
+    Quiesce *quiesce;
     Network *network;
     Trees *trees;
     Containers *containers;

@@ -5,7 +5,8 @@
  *
  *     agent-call CONTROL-SOCKET TASK-SOCKET
  *
- *     hello control|task                 identity SANDBOX
+ *     hello control|task                 identity SANDBOX [MACHINE-ID]
+ *     quiesce [DISK-SERIAL]
  *     file TREE CONTAINER PATH TEXT      cat TREE PATH
  *     create ID SPEC-FILE IMAGE-SERIAL SCRATCH-SERIAL|- [stdin] [pod-pid] [terminal]
  *            [volume=NAME:CONTAINER-PATH] [pod-volume=NAME] [memory-volume=NAME:BYTES]
@@ -199,13 +200,21 @@ static int do_identity(Session *s, char **w, size_t n)
     sysctl.key = (char *)"net.ipv4.ip_unprivileged_port_start";
     sysctl.value = (char *)"80";
     q.sandbox_id = n > 1 ? w[1] : (char *)"sandbox";
-    q.machine_id = (char *)"0123456789abcdef0123456789abcdef";
+    q.machine_id = n > 2 ? w[2] : (char *)"0123456789abcdef0123456789abcdef";
     q.entropy.data = entropy;
     q.entropy.len = sizeof(entropy);
     q.realtime_nsec = realtime();
     q.sysctls = sysctls;
     q.n_sysctls = 1;
     return call(s, s->control, "Identity", &q.base, show_identity);
+}
+
+static int do_quiesce(Session *s, char **w, size_t n)
+{
+    Cloudhv__Agent__V1__QuiesceRequest q = CLOUDHV__AGENT__V1__QUIESCE_REQUEST__INIT;
+
+    q.warm_disk = n > 1 ? w[1] : (char *)"";
+    return call(s, s->control, "Quiesce", &q.base, NULL);
 }
 
 static int do_clock(Session *s, char **w, size_t n)
@@ -568,6 +577,7 @@ typedef struct Command {
 
 static const Command commands[] = {
     {"hello", do_hello},   {"identity", do_identity}, {"clock", do_clock},   {"shutdown", do_shutdown},
+    {"quiesce", do_quiesce},
     {"file", do_file},     {"cat", do_cat},           {"create", do_create}, {"start", do_start},
     {"wait", do_wait},     {"delete", do_delete},     {"pids", do_pids},     {"list", do_list},
     {"kill", do_kill},     {"write", do_write},       {"read", do_read},     {"slow-read", do_slow_read},
