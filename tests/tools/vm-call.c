@@ -277,7 +277,7 @@ static void run_line(char *line)
 
     for (char *word = strtok_r(line, " \n", &save); word && n < WORDS_MAX; word = strtok_r(NULL, " \n", &save))
         words[n++] = word;
-    if (n == 1 && strcmp(words[0], "probe") == 0) {
+    if (n > 0 && strcmp(words[0], "probe") == 0) {
         probe();
         return;
     }
