@@ -116,7 +116,7 @@ int identity_check(const Cloudhv__Agent__V1__IdentityRequest *q, Error *e)
 
 /* What the host's random numbers add is what tells this VM from others made of the same template, so it is
  * mixed in and put to use at once (facts: Firecracker's random-for-clones). */
-static int add_entropy(const ProtobufCBinaryData *entropy, Error *e)
+int identity_add_entropy(const ProtobufCBinaryData *entropy, Error *e)
 {
     _cleanup_close_ int fd = open("/dev/urandom", O_RDWR | O_CLOEXEC);
     union {
@@ -224,7 +224,7 @@ int identity_take(Identity *identity, const Cloudhv__Agent__V1__IdentityRequest 
     sandbox_id = strdup(q->sandbox_id);
     if (!sandbox_id)
         return error_set(e, -ENOMEM, "out of memory");
-    r = add_entropy(&q->entropy, e);
+    r = identity_add_entropy(&q->entropy, e);
     if (r >= 0)
         r = identity_set_clock(q->realtime_nsec, e);
     if (r >= 0)

@@ -31,6 +31,9 @@ DEFINE_CLEANUP_FUNC(Identity *, identity_free)
 /* Whether the VM has got its identity. */
 bool identity_is_set(const Identity *identity);
 
+/* Mixes the host's random numbers in and puts them to use. */
+int identity_add_entropy(const ProtobufCBinaryData *entropy, Error *e);
+
 /* Takes the identity. With the sandbox id that it has already, answers as the first time; -EBUSY for another
  * one, -EINVAL for a request that makes no sense. A failure leaves the VM without identity. */
 int identity_take(Identity *identity, const Cloudhv__Agent__V1__IdentityRequest *request,

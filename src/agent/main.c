@@ -9,6 +9,7 @@
 #include "agent/names.h"
 #include "agent/podpid.h"
 #include "agent/ports.h"
+#include "agent/rebirth.h"
 #include "agent/service.h"
 #include "base/log.h"
 #include "base/trace.h"
@@ -27,6 +28,7 @@ typedef struct Agent {
     TtrpcServer *control, *task;
     Ports *ports;
     AgentContext context;
+    const char *handover; /* NULL: this is the first agent of the VM */
     bool restart;
 } Agent;
 
@@ -87,6 +89,7 @@ static int agent_serve(Agent *agent, Error *e)
 
     agent->context = (AgentContext){.loop = agent->loop,
                                     .identity = agent->identity,
+                                    .reborn = agent->handover,
                                     .network = agent->network,
                                     .trees = agent->trees,
                                     .containers = agent->containers,
@@ -100,16 +103,32 @@ static int agent_serve(Agent *agent, Error *e)
         r = service_add_control(agent->control, &agent->context);
     if (r >= 0)
         r = service_add_task(agent->task, &agent->context);
+    agent->context.task = agent->task;
     if (r < 0)
         return error_set_errno(e, r, "cannot set up the services");
     return ports_new(agent->loop, agent->uevents, agent->control, agent->task, &agent->ports, e);
 }
 
-static int agent_run(Agent *agent, Error *e)
+/* Goes on with the call in whose middle the agent before this one was. */
+static int agent_take_over(const Agent *agent, Error *e)
 {
+    TtrpcHandover h;
     int r;
 
-    r = boot_mount(e);
+    r = rebirth_read(agent->handover, &h, e);
+    if (r < 0)
+        return r;
+    r = ttrpc_server_take_over(agent->control, &h);
+    ttrpc_handover_clear(&h);
+    return r < 0 ? error_set_errno(e, r, "cannot go on with the host's call") : 0;
+}
+
+static int agent_run(Agent *agent, Error *e)
+{
+    int r = 0;
+
+    if (!agent->handover)
+        r = boot_mount(e);
     if (r >= 0)
         r = boot_prepare_process(e);
     if (r < 0)
@@ -122,6 +141,10 @@ static int agent_run(Agent *agent, Error *e)
     if (r < 0)
         return r;
     TRACE("agent.boot.serving");
+    if (agent->handover)
+        r = agent_take_over(agent, e);
+    if (r < 0)
+        return r;
     r = loop_run(agent->loop);
     return r < 0 ? error_set_errno(e, r, "the event loop failed") : 0;
 }
@@ -141,6 +164,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "cloudhv-agent is the first process of a pod's VM and does nothing elsewhere\n");
         return 1;
     }
+    if (argc == 3 && strcmp(argv[1], REBIRTH_ARGUMENT) == 0)
+        agent.handover = argv[2];
     /* The end of the first process is the end of the machine, which is what is left to do after a failure
      * here: the console says why. */
     if (agent_run(&agent, &e) < 0)

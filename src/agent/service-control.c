@@ -4,10 +4,28 @@
 
 #include <errno.h>
 
+#include "agent/rebirth.h"
 #include "agent/service.h"
 #include "base/log.h"
 #include "base/procfs.h"
 #include "base/trace.h"
+
+/* Identity is handled by an agent of this VM alone: returns only if that cannot be, or if this is it. */
+static int be_reborn(const TtrpcCall *call, const Cloudhv__Agent__V1__IdentityRequest *q, AgentContext *context, Error *e)
+{
+    int r;
+
+    if (context->reborn)
+        return 0;
+    r = identity_check(q, e);
+    if (r >= 0)
+        r = identity_add_entropy(&q->entropy, e);
+    if (r < 0)
+        return r;
+    /* Nothing can be done for a pod yet, but somebody may have tried. */
+    context->task = ttrpc_server_free(context->task);
+    return rebirth(call, e);
+}
 
 static void handle_identity(TtrpcCall *call, const ProtobufCMessage *request, void *userdata)
 {
@@ -18,7 +36,9 @@ static void handle_identity(TtrpcCall *call, const ProtobufCMessage *request, vo
     IdentityFacts facts;
     int r;
 
-    r = identity_take(context->identity, q, &facts, &e);
+    r = be_reborn(call, q, context, &e);
+    if (r >= 0)
+        r = identity_take(context->identity, q, &facts, &e);
     if (r < 0) {
         log_error("no identity: %s", error_message(&e));
         service_fail(call, r, error_message(&e));

@@ -18,7 +18,9 @@ enum {
 typedef struct AgentContext {
     Loop *loop;
     Identity *identity;
+    bool reborn; /* this is not the agent that was frozen with the template */
     Quiesce *quiesce;
+    TtrpcServer *task; /* its sessions end when the agent executes itself anew */
     Network *network;
     Trees *trees;
     Containers *containers;

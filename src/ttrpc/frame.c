@@ -209,3 +209,8 @@ int *frame_parser_take_fds(FrameParser *p, size_t *ret_n)
     }
     return fds;
 }
+
+bool frame_parser_is_at_rest(const FrameParser *p)
+{
+    return p->n_input == 0 && (p->n_header == 0 || p->emitted);
+}

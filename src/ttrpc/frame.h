@@ -64,6 +64,9 @@ int frame_parser_feed(FrameParser *p, const uint8_t *bytes, size_t n, const int 
  * call for this parser. */
 int frame_parser_next(FrameParser *p, Frame *ret);
 
+/* Whether nothing was fed beyond the frame handed out last. */
+bool frame_parser_is_at_rest(const FrameParser *p);
+
 /* The descriptors of the frame handed out last, as an array that the caller frees; NULL when there are none.
  * Those that nobody takes are closed by the next call for the parser. */
 int *frame_parser_take_fds(FrameParser *p, size_t *ret_n);

@@ -104,6 +104,23 @@ bool ttrpc_link_is_established(const Link *l)
     return l->state == STATE_ESTABLISHED;
 }
 
+uint64_t ttrpc_link_nonce(const Link *l)
+{
+    return l->nonce;
+}
+
+bool ttrpc_link_is_at_rest(const Link *l)
+{
+    return l->n_input == 0 && (l->have == 0 || l->emitted);
+}
+
+void ttrpc_link_resume(Link *l, uint64_t nonce)
+{
+    frame_forget(l);
+    l->nonce = nonce;
+    l->state = STATE_ESTABLISHED;
+}
+
 void ttrpc_link_feed(Link *l, const uint8_t *bytes, size_t n)
 {
     l->input = bytes;

@@ -32,6 +32,12 @@ void ttrpc_link_stop(Link *l);
 /* Whether data can be sent: the session was reset and acknowledged. */
 bool ttrpc_link_is_established(const Link *l);
 
+/* For a server that goes on with another one's session: its nonce, and whether nothing of what was received is
+ * left to be looked at. */
+uint64_t ttrpc_link_nonce(const Link *l);
+bool ttrpc_link_is_at_rest(const Link *l);
+void ttrpc_link_resume(Link *l, uint64_t nonce);
+
 typedef enum LinkEventType {
     LINK_STARTED, /* server: a client has reset the session, acknowledge it; client: it was acknowledged */
     LINK_DATA,

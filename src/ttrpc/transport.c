@@ -182,9 +182,12 @@ Transport *transport_free(Transport *t)
     if (!t)
         return NULL;
     /* Not into the middle of another frame; there the next client's reset has the same effect. */
-    if (!t->lost && t->kind == TRANSPORT_SERIAL_CLIENT && ttrpc_link_is_established(t->link) && !t->first &&
+    if (!t->lost && is_serial(t) && ttrpc_link_is_established(t->link) && !t->first &&
         ttrpc_link_pack_close(t->link, &close_frame, &size) >= 0) {
-        (void)send(t->fd, close_frame, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (is_port(t))
+            (void)!write(t->fd, close_frame, size);
+        else
+            (void)send(t->fd, close_frame, size, MSG_DONTWAIT | MSG_NOSIGNAL);
         free(close_frame);
     }
     t->session = false;
@@ -604,6 +607,30 @@ static void on_io(_unused_ LoopSource *source, _unused_ int fd, uint32_t revents
     if (!t->lost && (is_port(t) || revents & (EPOLLIN | EPOLLHUP | EPOLLERR)))
         read_input(t, is_port(t) ? UINT32_MAX : READS_PER_EVENT);
     set_events(t);
+    unref(t);
+}
+
+/* -------------------------------------------------------------------------------------------- handover */
+
+int transport_suspend(const Transport *t, int *ret_fd, uint64_t *ret_nonce)
+{
+    if (t->lost || !t->session)
+        return -ENOTCONN;
+    if (t->first || !frame_parser_is_at_rest(&t->parser) || (t->link && !ttrpc_link_is_at_rest(t->link)))
+        return -EBUSY;
+    *ret_fd = t->fd;
+    *ret_nonce = t->link ? ttrpc_link_nonce(t->link) : 0;
+    return 0;
+}
+
+void transport_resume(Transport *t, uint64_t nonce, const uint8_t *frame, size_t size)
+{
+    ref(t);
+    if (t->link)
+        ttrpc_link_resume(t->link, nonce);
+    t->session = true;
+    if (!input_frames(t, frame, size, NULL, 0) && t->link)
+        link_refuse(t);
     unref(t);
 }
 

@@ -54,3 +54,9 @@ int *transport_take_fds(Transport *t, size_t *ret_n);
 
 /* Ends the connection or session as if the other side had. Calls `lost`. */
 void transport_abort(Transport *t, const Error *reason);
+
+/* For a server that another one is to go on for, while it handles a frame: the descriptor, and the nonce of a
+ * serial port's session. -EBUSY when there is more on the connection than this frame. */
+int transport_suspend(const Transport *t, int *ret_fd, uint64_t *ret_nonce);
+/* Goes on with such a connection or session, as if `frame` had just been received: calls the handlers. */
+void transport_resume(Transport *t, uint64_t nonce, const uint8_t *frame, size_t size);

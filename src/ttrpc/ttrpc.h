@@ -107,6 +107,23 @@ const char *ttrpc_call_method(const TtrpcCall *call);
 /* The service name that the peer used: tells containerd.task.v2.Task from containerd.task.v3.Task. */
 const char *ttrpc_call_service(const TtrpcCall *call);
 
+/* For a server whose program executes itself anew, or is replaced, in the middle of a call: what another one
+ * needs to handle that call from its begin and to answer it where it came from. */
+typedef struct TtrpcHandover {
+    int fd;         /* of a connection: the server's own; -EBADF: a serial port, which is to be opened again */
+    uint64_t nonce; /* of the port's session */
+    uint8_t *frame; /* the request, freed by ttrpc_handover_clear() */
+    size_t size;
+} TtrpcHandover;
+void ttrpc_handover_clear(TtrpcHandover *handover);
+
+/* To be called by the call's handler, at once. -EBUSY when other calls, or bytes in either direction, are under
+ * way on the connection. */
+int ttrpc_call_hand_over(const TtrpcCall *call, TtrpcHandover *ret);
+/* Takes `handover->fd`, where there is one; the port must have been added before. The handler is called from
+ * inside. -ENOENT: the server has no port. */
+int ttrpc_server_take_over(TtrpcServer *server, const TtrpcHandover *handover);
+
 /* ---------------------------------------------------------------------------------------------- client */
 
 typedef struct TtrpcClient TtrpcClient;

@@ -160,15 +160,18 @@ def start_clones(options, vms, names, template):
     started = vms.await_all(*(("clone", name) for name in names))
     for name in names:
         log(f"{name} runs after {int(started[name][0]) / 1000:.0f} ms")
-    guests = {name: Guest(options, vms.directory, name) for name in names}
-    for guest in guests.values():
+    guests = {}
+    for number, name in enumerate(names):
+        guests[name] = guest = Guest(options, vms.directory, name)
         guest.call("list", "error ")  # nothing before it knows who it is
-    for number, guest in enumerate(guests.values()):
         guest.call(f"identity pod{number} {number:032x}")
-    log("all have their identity")
-    for number, guest in enumerate(guests.values()):
         guest.call(f"identity pod{number} {number:032x}")
         guest.call("identity another", "error ")
+        guest.call("list", "error ")  # the session with the agent that was frozen has ended
+        guest.process.kill()
+        guest.process.wait()
+        guests[name] = Guest(options, vms.directory, name)
+    log("all have their identity")
     return guests, {name: int(words[1]) for name, words in started.items()}
 
 
@@ -187,6 +190,8 @@ def run_probe(vms, guest, number, directory):
     if "isn" not in values:
         raise RuntimeError(f"{guest.name}: the probe failed: {Path(errors).read_text()}")
     values["late"] = time.time() - int(values.pop("clock")) / 1e9
+    guest.call("delete probe")
+    vms.call("remove-disk", guest.name, "image")
     return values
 
 
