@@ -11,7 +11,8 @@
 #include "base/trace.h"
 
 /* Identity is handled by an agent of this VM alone: returns only if that cannot be, or if this is it. */
-static int be_reborn(const TtrpcCall *call, const Cloudhv__Agent__V1__IdentityRequest *q, AgentContext *context, Error *e)
+static int be_reborn(const TtrpcCall *call, const Cloudhv__Agent__V1__IdentityRequest *q, const AgentContext *context,
+                     Error *e)
 {
     int r;
 
@@ -23,7 +24,7 @@ static int be_reborn(const TtrpcCall *call, const Cloudhv__Agent__V1__IdentityRe
     if (r < 0)
         return r;
     /* Nothing can be done for a pod yet, but somebody may have tried. */
-    context->task = ttrpc_server_free(context->task);
+    ttrpc_server_end_sessions(context->task);
     return rebirth(call, e);
 }
 

@@ -60,3 +60,15 @@ int ttrpc_server_take_over(TtrpcServer *server, const TtrpcHandover *handover)
     transport_resume(c->transport, handover->nonce, handover->frame, handover->size);
     return 0;
 }
+
+void ttrpc_server_end_sessions(TtrpcServer *server)
+{
+    Connection *next;
+
+    server->refs++;
+    for (Connection *c = server->connections; c; c = next) {
+        next = c->next;
+        transport_end_session(c->transport);
+    }
+    ttrpc_server_unref(server);
+}

@@ -182,12 +182,9 @@ Transport *transport_free(Transport *t)
     if (!t)
         return NULL;
     /* Not into the middle of another frame; there the next client's reset has the same effect. */
-    if (!t->lost && is_serial(t) && ttrpc_link_is_established(t->link) && !t->first &&
+    if (!t->lost && t->kind == TRANSPORT_SERIAL_CLIENT && ttrpc_link_is_established(t->link) && !t->first &&
         ttrpc_link_pack_close(t->link, &close_frame, &size) >= 0) {
-        if (is_port(t))
-            (void)!write(t->fd, close_frame, size);
-        else
-            (void)send(t->fd, close_frame, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+        (void)send(t->fd, close_frame, size, MSG_DONTWAIT | MSG_NOSIGNAL);
         free(close_frame);
     }
     t->session = false;
@@ -631,6 +628,16 @@ void transport_resume(Transport *t, uint64_t nonce, const uint8_t *frame, size_t
     t->session = true;
     if (!input_frames(t, frame, size, NULL, 0) && t->link)
         link_refuse(t);
+    unref(t);
+}
+
+void transport_end_session(Transport *t)
+{
+    if (t->lost || !t->session)
+        return;
+    ref(t);
+    abort_with(t, -ECONNRESET, "the session was ended");
+    link_refuse(t);
     unref(t);
 }
 

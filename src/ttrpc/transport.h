@@ -60,3 +60,5 @@ void transport_abort(Transport *t, const Error *reason);
 int transport_suspend(const Transport *t, int *ret_fd, uint64_t *ret_nonce);
 /* Goes on with such a connection or session, as if `frame` had just been received: calls the handlers. */
 void transport_resume(Transport *t, uint64_t nonce, const uint8_t *frame, size_t size);
+/* Ends the connection, or the session of a serial port, which is told to the other side. Calls `lost`. */
+void transport_end_session(Transport *t);

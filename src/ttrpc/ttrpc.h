@@ -123,6 +123,8 @@ int ttrpc_call_hand_over(const TtrpcCall *call, TtrpcHandover *ret);
 /* Takes `handover->fd`, where there is one; the port must have been added before. The handler is called from
  * inside. -ENOENT: the server has no port. */
 int ttrpc_server_take_over(TtrpcServer *server, const TtrpcHandover *handover);
+/* Ends all connections and sessions, which clients learn; the server stays, and so do its ports. */
+void ttrpc_server_end_sessions(TtrpcServer *server);
 
 /* ---------------------------------------------------------------------------------------------- client */
 

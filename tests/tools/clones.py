@@ -172,7 +172,7 @@ def start_clones(options, vms, names, template):
         guest.process.wait()
         guests[name] = Guest(options, vms.directory, name)
     log("all have their identity")
-    return guests, {name: int(words[1]) for name, words in started.items()}
+    return guests, {name: int(started[name][1]) for name in names}
 
 
 def run_probe(vms, guest, number, directory):
