@@ -41,6 +41,7 @@ struct VmmDriver {
     void (*ended)(Vmm *vmm, bool *ret_requested, char **ret_last_words);
     void (*free)(Vmm *vmm);
 
+    unsigned (*features_of)(const Vmm *vmm); /* those that this VMM has; NULL: all */
     int (*channel)(Vmm *vmm, VmmChannel channel, VmmChannelAddress *ret);
     int (*add_disk)(Vmm *vmm, const VmmDisk *disk, VmmOp *op, Error *e);
     int (*remove_disk)(Vmm *vmm, const char *serial, VmmOp *op, Error *e);

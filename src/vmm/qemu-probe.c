@@ -23,13 +23,11 @@
  * tried. */
 #define TEMPLATES 1000
 
-int qemu_features_of_version(const char *text, unsigned *ret_features)
+int qemu_features_of_version(const char *version, unsigned *ret_features)
 {
-    static const char prefix[] = "QEMU emulator version ";
     unsigned major, minor;
 
-    if (strncmp(text, prefix, strlen(prefix)) != 0 ||
-        sscanf(text + strlen(prefix), "%2u.%2u", &major, &minor) != 2)
+    if (sscanf(version, "%2u.%2u", &major, &minor) != 2)
         return -EBADMSG;
     *ret_features = QEMU_FEATURES;
     if (100 * major + minor < TEMPLATES)
@@ -93,13 +91,16 @@ static int run(const char *binary, uint64_t timeout_usec, char answer[static ANS
 
 int qemu_probe(const char *binary, uint64_t timeout_usec, unsigned *ret_features, Error *e)
 {
+    static const char prefix[] = "QEMU emulator version ";
     char answer[ANSWER_MAX];
     int r;
 
     r = run(binary, timeout_usec, answer, e);
     if (r < 0)
         return r;
-    r = qemu_features_of_version(answer, ret_features);
+    r = strncmp(answer, prefix, strlen(prefix)) == 0
+            ? qemu_features_of_version(answer + strlen(prefix), ret_features)
+            : -EBADMSG;
     if (r < 0) {
         answer[strcspn(answer, "\n")] = 0;
         return error_set(e, r, "%s is no QEMU: \"--version\" gives \"%.128s\"", binary, answer);

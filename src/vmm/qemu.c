@@ -311,6 +311,14 @@ void qemu_finish(VmmOp *op, const Error *e)
         vmm_op_finish(op, e);
 }
 
+static unsigned qemu_features_of(const Vmm *vmm)
+{
+    unsigned features = QEMU_FEATURES;
+
+    (void)qemu_features_of_version(qmp_client_version(qemu_of((Vmm *)vmm)->qmp), &features);
+    return features;
+}
+
 static int qemu_channel(Vmm *vmm, VmmChannel channel, VmmChannelAddress *ret)
 {
     *ret = (VmmChannelAddress){.serial = true, .path = qemu_of(vmm)->paths[channel]};
@@ -360,6 +368,7 @@ const VmmDriver vmm_driver_qemu = {
     .serialize = qemu_serialize,
     .ended = qemu_ended,
     .free = qemu_free,
+    .features_of = qemu_features_of,
     .channel = qemu_channel,
     .add_disk = qemu_add_disk,
     .remove_disk = qemu_remove_disk,

@@ -92,8 +92,8 @@ void qemu_migration_on_event(Qemu *q, json_t *data);
 
 /* qemu-probe.c */
 int qemu_probe(const char *binary, uint64_t timeout_usec, unsigned *ret_features, Error *e);
-/* The features of a QEMU that calls itself so ("QEMU emulator version 10.0.13 ..."); -EBADMSG. */
-int qemu_features_of_version(const char *text, unsigned *ret_features);
+/* The features of a version, "10.0.13" and what may follow; -EBADMSG. */
+int qemu_features_of_version(const char *version, unsigned *ret_features);
 
 /* qemu-device.c */
 bool qemu_slots_are_free(const Qemu *q);

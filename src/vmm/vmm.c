@@ -465,7 +465,7 @@ int vmm_kill(Vmm *vmm)
 
 unsigned vmm_features(const Vmm *vmm)
 {
-    return vmm->driver->features;
+    return vmm->driver->features_of ? vmm->driver->features_of(vmm) : vmm->driver->features;
 }
 
 pid_t vmm_pid(const Vmm *vmm)

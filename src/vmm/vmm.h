@@ -123,7 +123,7 @@ int vmm_kill(Vmm *vmm);
 Vmm *vmm_free(Vmm *vmm);
 DEFINE_CLEANUP_FUNC(Vmm *, vmm_free)
 
-unsigned vmm_features(const Vmm *vmm); /* VmmFeature, or-ed */
+unsigned vmm_features(const Vmm *vmm); /* VmmFeature, or-ed: of its driver with this VMM */
 pid_t vmm_pid(const Vmm *vmm);
 uint64_t vmm_start_time(const Vmm *vmm); /* field 22 of /proc/PID/stat */
 const VmmDriver *vmm_driver(const Vmm *vmm);
@@ -146,7 +146,8 @@ int vmm_resize(Vmm *vmm, unsigned vcpus, uint64_t memory, VmmDoneFn done, void *
  * be read by spec.gid, and by nobody be written. The VM stays paused; it has to be killed before the template
  * is used. A failure leaves no template. */
 int vmm_snapshot(Vmm *vmm, const char *directory, VmmDoneFn done, void *userdata, Error *e);
-/* Starts a clone, with its own NICs none, and otherwise with what the template was made of. -ESTALE: the
- * template is damaged, or was made with another VMM or for another VM; it has to be made again. */
+/* Starts a clone of the template in `directory`, of which the VM has to be as specified; its NICs are plugged in
+ * later. -ENOENT: there is no template. -ESTALE: it is damaged, or was made with another VMM or for another VM,
+ * and has to be made again. */
 int vmm_restore(Loop *loop, const VmmDriver *driver, const VmmSpec *spec, const char *directory,
                 VmmDoneFn done, VmmExitFn exited, void *userdata, Vmm **ret, Error *e);

@@ -219,6 +219,7 @@ static void test_boot_is_confined_and_killed(void **state)
 
     write_guest(t->kernel, guest_halt, sizeof(guest_halt));
     boot(t, &spec);
+    assert_true(vmm_features(t->vmm) & VMM_HOTPLUG_DISK);
     pid = vmm_pid(t->vmm);
     assert_int_equal(status_number(pid, "\nUid:", 10), TEST_UID);
     assert_int_equal(status_number(pid, "\nGid:", 10), TEST_UID);

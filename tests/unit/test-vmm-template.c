@@ -219,6 +219,7 @@ static void test_template_and_clone(void **state)
     assert_true(file_exists(t, "qemu.json"));
     assert_true(file_exists(t, "ram"));
     assert_int_equal(start_clone(t, &spec), 0);
+    assert_true(vmm_features(t->vmm) & VMM_TEMPLATE);
     /* Another one, and the template is as it was. */
     assert_int_equal(start_clone(t, &spec), 0);
     end_vm(t);
@@ -413,17 +414,17 @@ static void test_versions(void **state)
 {
     unsigned features = 0;
 
-    assert_int_equal(qemu_features_of_version("QEMU emulator version 10.0.13 (Debian 1:10.0.13+ds)\n", &features), 0);
+    assert_int_equal(qemu_features_of_version("10.0.13 (Debian 1:10.0.13+ds)\n", &features), 0);
     assert_true(features & VMM_TEMPLATE);
-    assert_int_equal(qemu_features_of_version("QEMU emulator version 7.2.22 (Debian)\n", &features), 0);
+    assert_int_equal(qemu_features_of_version("7.2.22 (Debian)\n", &features), 0);
     assert_false(features & VMM_TEMPLATE);
     assert_true(features & VMM_HOTPLUG_DISK);
-    assert_int_equal(qemu_features_of_version("QEMU emulator version 9.2.0\n", &features), 0);
+    assert_int_equal(qemu_features_of_version("9.2.0\n", &features), 0);
     assert_false(features & VMM_TEMPLATE);
-    assert_int_equal(qemu_features_of_version("QEMU emulator version 6.1.0\n", &features), 0);
+    assert_int_equal(qemu_features_of_version("6.1.0\n", &features), 0);
     assert_int_equal(features, 0);
-    assert_int_equal(qemu_features_of_version("QEMU emulator version ten\n", &features), -EBADMSG);
-    assert_int_equal(qemu_features_of_version("cloud-hypervisor v53.0.0\n", &features), -EBADMSG);
+    assert_int_equal(qemu_features_of_version("ten\n", &features), -EBADMSG);
+    assert_int_equal(qemu_features_of_version("v53.0.0\n", &features), -EBADMSG);
     assert_int_equal(qemu_features_of_version("", &features), -EBADMSG);
 }
 
