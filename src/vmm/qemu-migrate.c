@@ -7,10 +7,12 @@
  * QEMU reports each change of a migration's state as an event; nothing is polled. */
 
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 
 #include "base/fd.h"
 #include "base/json.h"
+#include "base/process.h"
 #include "vmm/qemu-args.h"
 #include "vmm/qemu.h"
 
@@ -33,11 +35,10 @@ static int call(Qemu *q, const char *command, json_t *arguments, int fd, QmpAnsw
 
 /* Saving */
 
-static void save_finish(Qemu *q, const Error *e)
+static void save_failed_with(Qemu *q, const Error *e)
 {
     q->migration = MIGRATION_NONE;
-    if (e)
-        qemu_template_remove_state(q->template_);
+    qemu_template_remove_state(q->template_);
     /* Should the caller try again, another descriptor is to take its place. That nobody hears of it does no
      * harm: it goes with QEMU. */
     (void)qmp_client_call(q->qmp, "remove-fd", json_pack("{s:i}", "fdset-id", QEMU_FDSET_STATE), -EBADF,
@@ -51,7 +52,7 @@ static void on_save_started(QmpClient *client, json_t *value, const Error *e, vo
 
     /* The event that it has failed may have been first. */
     if (e && q->migration == MIGRATION_SAVE_RUNNING)
-        save_finish(q, e);
+        save_failed_with(q, e);
 }
 
 /* All that precedes the migration is on its way at once; the answer of the last is waited for. */
@@ -76,7 +77,7 @@ static void on_save_status(QmpClient *client, json_t *value, const Error *e, voi
         }
     }
     if (e || r < 0)
-        save_finish(q, e ?: &wrong);
+        save_failed_with(q, e ?: &wrong);
 }
 
 static void on_save_prepared(QmpClient *client, json_t *value, const Error *e, void *userdata)
@@ -84,7 +85,7 @@ static void on_save_prepared(QmpClient *client, json_t *value, const Error *e, v
     Qemu *q = userdata;
 
     if (e && q->migration == MIGRATION_SAVE_PREPARING)
-        save_finish(q, e);
+        save_failed_with(q, e);
 }
 
 static int save_prepare(Qemu *q, int state_fd, Error *e)
@@ -129,15 +130,29 @@ int qemu_snapshot(Vmm *vmm, const char *directory, VmmOp *op, Error *e)
     return 0;
 }
 
+/* A paused VM still writes to its memory when somebody connects to a port of it, or disconnects: it tells the
+ * guest. In a template that is saved, the state would not fit the memory any more. So the process is stopped,
+ * and does not run again before it is killed. */
 static void save_completed(Qemu *q)
 {
     _cleanup_error_ Error e = ERROR_INIT;
+    int r = 0;
 
     if (!q->save_op)
-        (void)error_set(&e, -ECANCELED, "nobody waits for the template any more");
-    else
-        (void)qemu_template_complete(q->template_, qmp_client_version(q->qmp), &e);
-    save_finish(q, e.number < 0 ? &e : NULL);
+        r = error_set(&e, -ECANCELED, "nobody waits for the template any more");
+    if (r >= 0) {
+        r = process_kill(q->vmm.pidfd, SIGSTOP);
+        if (r < 0)
+            (void)error_set_errno(&e, r, "cannot stop QEMU");
+    }
+    if (r >= 0)
+        r = qemu_template_complete(q->template_, qmp_client_version(q->qmp), &e);
+    if (r < 0) {
+        save_failed_with(q, &e);
+        return;
+    }
+    q->migration = MIGRATION_SAVED;
+    qemu_finish(q->save_op, NULL);
 }
 
 static void on_save_reason(QmpClient *client, json_t *value, const Error *e, void *userdata)
@@ -150,7 +165,7 @@ static void on_save_reason(QmpClient *client, json_t *value, const Error *e, voi
         (void)json_get_string(value, "error-desc", "query-migrate", &reason, NULL);
     (void)error_set(&failed, -EIO, "QEMU could not write its state: %.512s",
                     reason ?: e ? error_message(e) : "it does not say why");
-    save_finish(q, &failed);
+    save_failed_with(q, &failed);
 }
 
 static void save_failed(Qemu *q)
@@ -159,7 +174,7 @@ static void save_failed(Qemu *q)
 
     q->migration = MIGRATION_SAVE_FAILED;
     if (call(q, "query-migrate", json_object(), -EBADF, on_save_reason, &e) < 0)
-        save_finish(q, &e);
+        save_failed_with(q, &e);
 }
 
 /* Starting from one */

@@ -31,6 +31,7 @@ typedef enum QemuMigration {
     MIGRATION_SAVE_PREPARING,
     MIGRATION_SAVE_RUNNING,
     MIGRATION_SAVE_FAILED, /* and QEMU's reason asked for */
+    MIGRATION_SAVED,       /* there is a template, and QEMU is stopped */
     MIGRATION_LOAD_PREPARING,
     MIGRATION_LOAD_RUNNING,
     MIGRATION_LOAD_RESUMING,

@@ -143,8 +143,9 @@ int vmm_resume(Vmm *vmm, VmmDoneFn done, void *userdata, Error *e);
 int vmm_resize(Vmm *vmm, unsigned vcpus, uint64_t memory, VmmDoneFn done, void *userdata, Error *e);
 
 /* Saves a paused VM, booted with that template_directory, as a template. Its files then belong to root and can
- * be read by spec.gid, and by nobody be written. The VM stays paused; it has to be killed before the template
- * is used. A failure leaves no template. */
+ * be read by spec.gid, and by nobody be written. All that can be done with the VM then is to kill it, which
+ * has to come before the first clone. From the pause on, nobody may use a channel of the VM, connect or
+ * disconnect. A failure leaves no template. */
 int vmm_snapshot(Vmm *vmm, const char *directory, VmmDoneFn done, void *userdata, Error *e);
 /* Starts a clone of the template in `directory`, of which the VM has to be as specified; its NICs are plugged in
  * later. -ENOENT: there is no template. -ESTALE: it is damaged, or was made with another VMM or for another VM,

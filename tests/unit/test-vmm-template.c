@@ -202,6 +202,22 @@ static void assert_mode(Test *t, const char *name, uid_t uid, gid_t gid, mode_t 
     assert_int_equal(st.st_mode & 07777, mode);
 }
 
+/* It cannot write to its memory any more. */
+static void assert_stopped(pid_t pid)
+{
+    char path[64], *text = NULL;
+    char state = 0;
+
+    snprintf(path, sizeof(path), "/proc/%i/stat", (int)pid);
+    for (int i = 0; i < 1000 && state != 'T'; i++) {
+        assert_int_equal(fs_read_file(path, 4096, &text, NULL), 0);
+        state = strrchr(text, ')')[2];
+        free(text);
+        usleep(10000);
+    }
+    assert_int_equal(state, 'T');
+}
+
 static void test_template_and_clone(void **state)
 {
     Test *t = *state;
@@ -215,6 +231,7 @@ static void test_template_and_clone(void **state)
         fail_msg("%s", t->message);
     assert_mode(t, "ram", 0, TEST_GID, 0440);
     assert_mode(t, "state", 0, TEST_GID, 0440);
+    assert_stopped(vmm_pid(t->vmm));
     end_vm(t);
     assert_true(file_exists(t, "qemu.json"));
     assert_true(file_exists(t, "ram"));
