@@ -66,10 +66,15 @@ int rebirth(const TtrpcCall *call, Error *e)
 
 int rebirth_read(const char *argument, TtrpcHandover *ret, Error *e)
 {
-    _cleanup_close_ int fd = (int)strtol(argument, NULL, 10);
     _cleanup_free_ uint8_t *frame = NULL;
+    _cleanup_close_ int fd = -EBADF;
+    char *end;
+    long number = strtol(argument, &end, 10);
     Note note;
 
+    if (*end || number <= STDERR_FILENO || number > INT32_MAX)
+        return error_set(e, -EINVAL, "the agent cannot go on with \"%.16s\", which is no descriptor", argument);
+    fd = (int)number;
     if (fd_read_full(fd, &note, sizeof(note)) != (ssize_t)sizeof(note) || note.size > FRAME_SIZE_MAX)
         return error_set(e, -EBADMSG, "there is nothing to go on with for the agent");
     frame = malloc(note.size);
@@ -79,6 +84,7 @@ int rebirth_read(const char *argument, TtrpcHandover *ret, Error *e)
         return error_set(e, -EBADMSG, "there is less to go on with than there should be for the agent");
     if (note.fd >= 0 && fd_set_cloexec(note.fd, true) < 0)
         return error_set(e, -EBADF, "the agent has lost the host's connection");
-    *ret = (TtrpcHandover){.fd = note.fd < 0 ? -EBADF : note.fd, .nonce = note.nonce, .frame = TAKE_PTR(frame), .size = note.size};
+    *ret = (TtrpcHandover){
+        .fd = note.fd < 0 ? -EBADF : note.fd, .nonce = note.nonce, .frame = TAKE_PTR(frame), .size = note.size};
     return 0;
 }
