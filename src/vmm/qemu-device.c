@@ -78,6 +78,21 @@ bool qemu_slots_are_free(const Qemu *q)
     return true;
 }
 
+unsigned qemu_slots_used(const Qemu *q)
+{
+    unsigned n = q->n_slots;
+
+    while (n > 0 && q->slots[n - 1].state == SLOT_FREE && q->slots[n - 1].freed == 0)
+        n--;
+    return n;
+}
+
+void qemu_slots_rest(Qemu *q, unsigned n_used)
+{
+    for (unsigned i = 0; i < n_used && i < q->n_slots; i++)
+        q->slots[i].freed = ++q->n_freed;
+}
+
 static void slot_release(QemuSlot *slot)
 {
     loop_source_free(slot->retry);

@@ -146,7 +146,10 @@ static void save_completed(Qemu *q)
             (void)error_set_errno(&e, r, "cannot stop QEMU");
     }
     if (r >= 0)
-        r = qemu_template_complete(q->template_, qmp_client_version(q->qmp), &e);
+        r = qemu_template_complete(q->template_,
+                                   &(const QemuTemplateOrigin){.qemu_version = (char *)qmp_client_version(q->qmp),
+                                                               .used_slots = qemu_slots_used(q)},
+                                   &e);
     if (r < 0) {
         save_failed_with(q, &e);
         return;
@@ -220,9 +223,9 @@ static void on_load_prepared(QmpClient *client, json_t *value, const Error *e, v
         vmm_boot_failed(&q->vmm, e);
         return;
     }
-    if (strcmp(qmp_client_version(q->qmp), q->template_version) != 0) {
+    if (strcmp(qmp_client_version(q->qmp), q->origin.qemu_version) != 0) {
         (void)error_set(&wrong, -ESTALE, "the template was made by QEMU %s, and this is %s",
-                        q->template_version, qmp_client_version(q->qmp));
+                        q->origin.qemu_version, qmp_client_version(q->qmp));
         vmm_boot_failed(&q->vmm, &wrong);
         return;
     }

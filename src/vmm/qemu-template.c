@@ -14,6 +14,7 @@
 #include "base/fs.h"
 #include "base/json.h"
 #include "base/sha256.h"
+#include "vmm/qemu-args.h"
 
 #define MEMORY_NAME "ram"
 #define STATE_NAME "state"
@@ -191,7 +192,7 @@ static int describe_state(const QemuTemplate *t, char digest[static SHA256_HEX_S
     return r < 0 ? error_set_errno(e, r, "cannot read the state of the template in %s", t->directory) : 0;
 }
 
-int qemu_template_complete(QemuTemplate *t, const char *qemu_version, Error *e)
+int qemu_template_complete(QemuTemplate *t, const QemuTemplateOrigin *origin, Error *e)
 {
     _cleanup_free_ char *memory = NULL, *path = NULL, *text = NULL;
     _cleanup_json_ json_t *manifest = NULL;
@@ -203,8 +204,9 @@ int qemu_template_complete(QemuTemplate *t, const char *qemu_version, Error *e)
         r = describe_state(t, digest, e);
     if (r < 0)
         return r;
-    manifest = json_pack("{s:i, s:s, s:s, s:s, s:O}", "version", MANIFEST_VERSION, "qemu", qemu_version, "ram",
-                         memory, "state", digest, "settings", t->settings);
+    manifest = json_pack("{s:i, s:s, s:i, s:s, s:s, s:O}", "version", MANIFEST_VERSION, "qemu",
+                         origin->qemu_version, "used_slots", (int)origin->used_slots, "ram", memory, "state",
+                         digest, "settings", t->settings);
     text = manifest ? json_dumps(manifest, JSON_INDENT(2)) : NULL;
     path = fs_join(t->directory, MANIFEST_NAME);
     r = text && path ? fs_write_file_atomic(path, text, strlen(text), COMPLETE_MODE) : -ENOMEM;
@@ -218,6 +220,7 @@ int qemu_template_complete(QemuTemplate *t, const char *qemu_version, Error *e)
 
 typedef struct Manifest {
     const char *qemu, *ram, *state;
+    uint64_t used_slots;
     json_t *settings;
 } Manifest;
 
@@ -230,6 +233,8 @@ static int read_manifest(json_t *json, const char *path, Manifest *ret, Error *e
     r = json_get_uint(json, "version", path, MANIFEST_VERSION, MANIFEST_VERSION, &version, e);
     if (r >= 0)
         r = json_get_string(json, "qemu", path, &m.qemu, e);
+    if (r >= 0)
+        r = json_get_uint(json, "used_slots", path, 0, QEMU_SLOTS_MAX, &m.used_slots, e);
     if (r >= 0)
         r = json_get_string(json, "ram", path, &m.ram, e);
     if (r >= 0)
@@ -315,7 +320,7 @@ static int open_state(const char *directory, const Manifest *m, int *ret_fd, Err
 }
 
 static int open_checked(const char *directory, json_t *json, const char *path, const VmmSpec *spec,
-                        unsigned n_slots, int *ret_state_fd, char **ret_qemu_version, Error *e)
+                        unsigned n_slots, int *ret_state_fd, QemuTemplateOrigin *ret, Error *e)
 {
     _cleanup_free_ char *version = NULL;
     Manifest m;
@@ -334,12 +339,12 @@ static int open_checked(const char *directory, json_t *json, const char *path, c
     r = open_state(directory, &m, ret_state_fd, e);
     if (r < 0)
         return r;
-    *ret_qemu_version = TAKE_PTR(version);
+    *ret = (QemuTemplateOrigin){.qemu_version = TAKE_PTR(version), .used_slots = (unsigned)m.used_slots};
     return 0;
 }
 
 int qemu_template_open(const char *directory, const VmmSpec *spec, unsigned n_slots, int *ret_state_fd,
-                       char **ret_qemu_version, Error *e)
+                       QemuTemplateOrigin *ret, Error *e)
 {
     _cleanup_free_ char *path = fs_join(directory, MANIFEST_NAME);
     _cleanup_error_ Error why = ERROR_INIT;
@@ -352,7 +357,7 @@ int qemu_template_open(const char *directory, const VmmSpec *spec, unsigned n_sl
     if (r == -ENOENT)
         return error_set(e, r, "there is no template in %s", directory);
     if (r >= 0)
-        r = open_checked(directory, json, path, spec, n_slots, ret_state_fd, ret_qemu_version, &why);
+        r = open_checked(directory, json, path, spec, n_slots, ret_state_fd, ret, &why);
     if (r == -ENOMEM || r == -EMFILE || r == -ENFILE)
         return error_move(e, &why);
     if (r < 0)

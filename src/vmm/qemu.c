@@ -43,7 +43,7 @@ static void qemu_free(Vmm *vmm)
     qemu_slots_free(q);
     free(q->shutdown);
     qemu_template_free(q->template_);
-    free(q->template_version);
+    free(q->origin.qemu_version);
 }
 
 /* Connections */
@@ -188,7 +188,9 @@ static int prepare(Qemu *q, const VmmSpec *spec, const char *from, QemuStart *s,
     if (r >= 0)
         r = qemu_slots_new(q, n_slots, e);
     if (r >= 0 && from)
-        r = qemu_template_open(from, spec, n_slots, &s->state_fd, &q->template_version, e);
+        r = qemu_template_open(from, spec, n_slots, &s->state_fd, &q->origin, e);
+    if (r >= 0 && from)
+        qemu_slots_rest(q, q->origin.used_slots);
     if (r >= 0 && spec->template_directory)
         r = qemu_template_new(spec, n_slots, &q->template_, e);
     if (r >= 0)

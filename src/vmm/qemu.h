@@ -69,7 +69,7 @@ typedef struct Qemu {
     VmmOp *state_op;     /* pausing or resuming */
     bool state_changing; /* also when nobody waits for it any more */
     QemuTemplate *template_; /* that this VM becomes */
-    char *template_version;  /* of the QEMU that made the template it comes from */
+    QemuTemplateOrigin origin; /* of the template that it comes from */
     QemuMigration migration;
     VmmOp *save_op;
     char *shutdown;      /* reason in QEMU's event SHUTDOWN, or NULL */
@@ -98,6 +98,9 @@ int qemu_features_of_version(const char *version, unsigned *ret_features);
 
 /* qemu-device.c */
 bool qemu_slots_are_free(const Qemu *q);
+/* How many, from the first, ever had a device; and the same for a clone of such a VM. */
+unsigned qemu_slots_used(const Qemu *q);
+void qemu_slots_rest(Qemu *q, unsigned n_used);
 int qemu_slots_new(Qemu *q, unsigned n, Error *e);
 void qemu_slots_free(Qemu *q);
 /* Finds out what is in the slots of a VM that was taken over, then calls vmm_booted() or vmm_boot_failed().

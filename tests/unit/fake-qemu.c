@@ -81,6 +81,20 @@ static void load(unsigned long id)
     say_migration("completed");
 }
 
+/* The guest lets go of a device at once. */
+static void say_deleted(const char *line)
+{
+    const char *device = strstr(line, "\"id\":\"");
+    char event[256];
+
+    if (!device)
+        return;
+    device += strlen("\"id\":\"");
+    snprintf(event, sizeof(event), "{\"event\":\"DEVICE_DELETED\",\"data\":{\"device\":\"%.*s\",\"path\":\"/\"}}",
+             (int)strcspn(device, "\""), device);
+    say(event);
+}
+
 static void run_command(const char *line)
 {
     const char *id_text = strstr(line, "\"id\":");
@@ -97,10 +111,14 @@ static void run_command(const char *line)
         load(id);
     } else if (strstr(line, "\"migrate-set-capabilities\"") && scenario_is("no-capability")) {
         reply(id, "\"error\":{\"class\":\"GenericError\",\"desc\":\"Invalid parameter 'x-ignore-shared'\"}");
+    } else if (strstr(line, "\"device_add\"") && scenario_is("first-slot-rests") && strstr(line, "\"addr\":\"1\"")) {
+        reply(id, "\"error\":{\"class\":\"GenericError\",\"desc\":\"This slot was used before\"}");
     } else {
         if (strstr(line, "\"stop\"") || strstr(line, "\"cont\""))
             paused = strstr(line, "\"stop\"");
         reply(id, "\"return\":{}");
+        if (strstr(line, "\"device_del\""))
+            say_deleted(line);
     }
 }
 

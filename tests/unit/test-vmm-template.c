@@ -243,6 +243,39 @@ static void test_template_and_clone(void **state)
     assert_mode(t, "ram", 0, TEST_GID, 0440);
 }
 
+static void plug(Test *t, const char *serial)
+{
+    _cleanup_close_ int fd = open(t->rootfs, O_RDONLY | O_CLOEXEC);
+    VmmDisk disk = {.serial = serial, .fd = fd, .path = t->rootfs, .read_only = true};
+    unsigned n = t->n_done;
+
+    assert_int_equal(vmm_add_disk(t->vmm, &disk, on_done, t, NULL), 0);
+    await(t, n + 1);
+    if (t->number < 0)
+        fail_msg("%s", t->message);
+}
+
+/* The guest of a template may have been asked twice to let go of a device; a clone must not have another one there
+ * when it gets to that. */
+static void test_used_slots_rest(void **state)
+{
+    Test *t = *state;
+    VmmSpec spec = spec_of(t, "first-slot-rests");
+    unsigned n;
+
+    start_template(t, "ok", 0);
+    plug(t, "warm");
+    n = t->n_done;
+    assert_int_equal(vmm_remove_disk(t->vmm, "warm", on_done, t, NULL), 0);
+    await(t, n + 1);
+    pause_vm(t);
+    save(t);
+    assert_int_equal(t->number, 0);
+    assert_int_equal(start_clone(t, &spec), 0);
+    plug(t, "image");
+    plug(t, "scratch");
+}
+
 static void test_save_fails(void **state)
 {
     static const struct {
@@ -292,8 +325,6 @@ static void test_what_cannot_be_saved(void **state)
     _cleanup_error_ Error e = ERROR_INIT;
     Test *t = *state;
     VmmSpec spec = spec_of(t, "ok");
-    _cleanup_close_ int fd = open(t->rootfs, O_RDONLY | O_CLOEXEC);
-    VmmDisk disk = {.serial = "disk", .fd = fd, .path = t->rootfs, .read_only = true};
 
     /* Runs. */
     start_template(t, "ok", 0);
@@ -305,9 +336,7 @@ static void test_what_cannot_be_saved(void **state)
     pause_vm(t);
     assert_int_equal(vmm_snapshot(t->vmm, t->vm, on_done, t, &e), -EINVAL);
     /* With a disk. */
-    assert_int_equal(vmm_add_disk(t->vmm, &disk, on_done, t, &e), 0);
-    await(t, t->n_done + 1);
-    assert_int_equal(t->number, 0);
+    plug(t, "disk");
     assert_int_equal(vmm_snapshot(t->vmm, t->template, on_done, t, &e), -EBUSY);
     print_message("%s\n", error_message(&e));
     end_vm(t);
@@ -397,7 +426,7 @@ static void test_another_vm(void **state)
     assert_int_equal(start_clone(t, &spec), -ESTALE);
     assert_non_null(strstr(t->message, "kernel_args"));
     spec = spec_of(t, "ok");
-    spec.max_hotplug_disks++;
+    spec.max_hotplug_disks += 31; /* another bridge */
     assert_int_equal(start_clone(t, &spec), -ESTALE);
     spec = spec_of(t, "ok");
     spec.nics = &(VmmNic){.tap_fd = 0};
@@ -480,6 +509,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_template_and_clone, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_used_slots_rest, setup, teardown),
         cmocka_unit_test_setup_teardown(test_save_fails, setup, teardown),
         cmocka_unit_test_setup_teardown(test_save_takes_too_long, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_cannot_be_saved, setup, teardown),
