@@ -53,6 +53,16 @@ static bool template_in_use(const char *key, void *userdata)
     return c->pool && pool_uses(c->pool, key);
 }
 
+static bool pods_wait(void *userdata)
+{
+    const Clones *c = userdata;
+
+    for (const Entry *entry = c->service->entries; entry; entry = entry->next)
+        if (sandbox_get_phase(entry->sandbox) < SANDBOX_READY)
+            return true;
+    return false;
+}
+
 static void on_template_ready(void *userdata)
 {
     const Clones *c = userdata;
@@ -74,16 +84,16 @@ static void clones_close(void *clones)
 static int clones_open(SandboxService *service, void **ret, Error *e)
 {
     Clones *c = calloc(1, sizeof(*c));
-    TemplateHooks hooks = {.in_use = template_in_use, .ready = on_template_ready, .log = say_templates};
+    TemplateHooks hooks = {.in_use = template_in_use, .ready = on_template_ready, .log = say_templates, .userdata = c};
+    PoolHooks pool_hooks = {.is_busy = pods_wait, .log = say_pool, .userdata = c};
     int r;
 
     if (!c)
         return error_set_errno(e, -ENOMEM, "cannot use templates");
     c->service = service;
-    hooks.userdata = c;
     r = template_store_new(service->loop, service->settings, &hooks, &c->templates, e);
     if (r >= 0)
-        r = pool_new(service->loop, service->settings, c->templates, say_pool, c, &c->pool, e);
+        r = pool_new(service->loop, service->settings, c->templates, &pool_hooks, &c->pool, e);
     if (r < 0) {
         clones_close(c);
         return r;

@@ -19,7 +19,7 @@ struct SandboxClones {
     /* Takes over a VM of a former owner that belongs to no pod; takes `state` on success. Otherwise the VM is
      * to be removed. */
     int (*adopt)(void *clones, SandboxState *state, Error *e);
-    /* All that there is has been taken over, or a sandbox is gone. */
+    /* All that there is has been taken over, or a sandbox runs or is gone. */
     void (*changed)(void *clones);
     /* Adds to an answer what it has; what it points to is valid until the next call. */
     void (*fill_status)(void *clones, Cloudhv__Daemon__V1__StatusResponse *response);

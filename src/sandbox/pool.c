@@ -37,8 +37,7 @@ struct Pool {
     unsigned failures; /* in a row */
     bool held;         /* said so already */
     LoopSource *defer, *again, *idle;
-    PoolLogFn log;
-    void *userdata;
+    PoolHooks hooks;
 };
 
 TemplateClass pool_class(const Pool *p)
@@ -95,7 +94,7 @@ static void vm_unlink(PoolVm *vm)
 /* What the host says against more VMs, or NULL; the caller frees it. */
 static char *objection(const Pool *p)
 {
-    static const char *const keys[] = {"MemAvailable:"};
+    static const char *const keys[] = {"MemAvailable"};
     const char *proc = p->settings->clone.proc ?: "/proc";
     _cleanup_free_ char *meminfo = string_printf("%s/meminfo", proc), *text = NULL, *psi = NULL;
     uint64_t available_kib;
@@ -137,7 +136,7 @@ static bool is_held_back(Pool *p)
     if (why && !p->held) {
         message = string_printf("the pool is not filled for now: %s", why);
         if (message)
-            p->log(LOG_NOTICE, message, p->userdata);
+            p->hooks.log(LOG_NOTICE, message, p->hooks.userdata);
     }
     p->held = why;
     if (why)
@@ -155,7 +154,7 @@ static void vm_failed(Pool *p, const Error *e)
     if (p->failures++ == 0) {
         message = string_printf("a VM of the pool is lost: %s", error_message(e));
         if (message)
-            p->log(LOG_WARNING, message, p->userdata);
+            p->hooks.log(LOG_WARNING, message, p->hooks.userdata);
     }
     fill_again(p, RETRY_USEC << n);
 }
@@ -247,7 +246,7 @@ static void fill(Pool *p)
         return;
     there_is = template_store_get(p->templates, &class, &origin) > 0;
     release_surplus(p, there_is ? origin.key : NULL);
-    while (there_is && count(p, false) < STARTING_MAX && count(p, false) + count(p, true) < p->target &&
+    while (there_is && !p->hooks.is_busy(p->hooks.userdata) && count(p, false) < STARTING_MAX && count(p, false) + count(p, true) < p->target &&
            !is_held_back(p)) {
         _cleanup_error_ Error e = ERROR_INIT;
 
@@ -322,7 +321,7 @@ int pool_assign(Pool *p, const char *key, const Cloudhv__Daemon__V1__AcquireSand
         if (!is_good(vm, key))
             continue;
         if (sandbox_assign(vm->sandbox, request, tap_fds, n_tap_fds, failed, callback, userdata, &e) < 0) {
-            p->log(LOG_WARNING, error_message(&e), p->userdata);
+            p->hooks.log(LOG_WARNING, error_message(&e), p->hooks.userdata);
             sandbox_release(vm->sandbox);
             continue;
         }
@@ -356,7 +355,7 @@ int pool_adopt(Pool *p, SandboxState *state, Error *e)
     return 0;
 }
 
-int pool_new(Loop *loop, const SandboxSettings *settings, TemplateStore *templates, PoolLogFn log, void *userdata,
+int pool_new(Loop *loop, const SandboxSettings *settings, TemplateStore *templates, const PoolHooks *hooks,
              Pool **ret, Error *e)
 {
     Pool *p = calloc(1, sizeof(*p));
@@ -364,7 +363,7 @@ int pool_new(Loop *loop, const SandboxSettings *settings, TemplateStore *templat
     if (!p)
         return error_set_errno(e, -ENOMEM, "cannot make a pool");
     *p = (Pool){.loop = loop, .settings = settings, .templates = templates, .target = settings->clone.pool_size,
-                .log = log, .userdata = userdata};
+                .hooks = *hooks};
     *ret = p;
     return 0;
 }

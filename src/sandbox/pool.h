@@ -10,9 +10,14 @@
 
 typedef struct Pool Pool;
 
-typedef void (*PoolLogFn)(int priority, const char *message, void *userdata);
+/* While `is_busy` says that pods are waiting for their VMs, none is started for later ones. */
+typedef struct PoolHooks {
+    bool (*is_busy)(void *userdata);
+    void (*log)(int priority, const char *message, void *userdata);
+    void *userdata;
+} PoolHooks;
 
-int pool_new(Loop *loop, const SandboxSettings *settings, TemplateStore *templates, PoolLogFn log, void *userdata,
+int pool_new(Loop *loop, const SandboxSettings *settings, TemplateStore *templates, const PoolHooks *hooks,
              Pool **ret, Error *e);
 /* Forgets it; its VMs go on. */
 Pool *pool_free(Pool *pool);
@@ -29,7 +34,7 @@ int pool_assign(Pool *pool, const char *key, const Cloudhv__Daemon__V1__AcquireS
 /* Puts in what a former owner had; takes `state` on success. */
 int pool_adopt(Pool *pool, SandboxState *state, Error *e);
 
-/* Fills it, as far as that is possible now. */
+/* Fills it, as far as that is possible now; to be called when something has changed. */
 void pool_fill(Pool *pool);
 
 bool pool_uses(const Pool *pool, const char *key);

@@ -115,6 +115,12 @@ static void on_owner(Owner *owner, OwnerEvent event, void *userdata)
     sandbox_release(entry->sandbox);
 }
 
+static void clones_changed(SandboxService *service)
+{
+    if (service->clones)
+        service->settings->clones->changed(service->clones);
+}
+
 static void on_phase(Sandbox *sandbox, SandboxPhase phase, const Error *e, void *userdata)
 {
     Entry *entry = userdata;
@@ -134,6 +140,7 @@ static void on_phase(Sandbox *sandbox, SandboxPhase phase, const Error *e, void 
             service_log(entry, LOG_INFO, "took over the running VM%s%s", e ? ", but: " : "",
                         e ? error_message(e) : "");
         answer_all_acquired(entry);
+        clones_changed(entry->service);
         break;
     case SANDBOX_ENDED:
         service_log(entry, LOG_ERR, "the pod's VM has ended: %s", error_message(e));
@@ -144,8 +151,7 @@ static void on_phase(Sandbox *sandbox, SandboxPhase phase, const Error *e, void 
         answer_all_gone(entry, e);
         service = entry->service;
         entry_free(entry);
-        if (service->clones)
-            service->settings->clones->changed(service->clones);
+        clones_changed(service);
         break;
     default:
         break;
@@ -352,8 +358,8 @@ int sandbox_service_new(Loop *loop, const SandboxSettings *settings, SandboxLogF
         adopt_only(service);
     else if (r >= 0)
         r = adopt_all(service, e);
-    if (r >= 0 && service->clones)
-        settings->clones->changed(service->clones);
+    if (r >= 0)
+        clones_changed(service);
     if (r < 0) {
         sandbox_service_free(service);
         return r;

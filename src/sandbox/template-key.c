@@ -31,10 +31,14 @@ int template_file_stat(int fd, TemplateFileId *ret)
     return 0;
 }
 
+bool template_input_same(const TemplateFileId *a, const TemplateFileId *b)
+{
+    return a->device == b->device && a->inode == b->inode && a->size == b->size && a->mtime_nsec == b->mtime_nsec;
+}
+
 bool template_file_same(const TemplateFileId *a, const TemplateFileId *b)
 {
-    return a->device == b->device && a->inode == b->inode && a->size == b->size &&
-           a->mtime_nsec == b->mtime_nsec && a->ctime_nsec == b->ctime_nsec;
+    return template_input_same(a, b) && a->ctime_nsec == b->ctime_nsec;
 }
 
 /* As execvp() finds it. */
@@ -89,7 +93,7 @@ int template_base_holds(const SandboxSettings *settings, const TemplateBase *bas
 
         if (r < 0)
             return r;
-        if (!template_file_same(&now, &base->files[i]))
+        if (!template_input_same(&now, &base->files[i]))
             return 0;
     }
     return 1;
@@ -148,7 +152,7 @@ static int read_input(const SandboxSettings *settings, TemplateInput input, cons
     int r = fd < 0 ? fd : template_file_stat(fd, ret);
 
     if (r >= 0) {
-        if (known->digest[0] && template_file_same(known, ret))
+        if (known->digest[0] && template_input_same(known, ret))
             memcpy(ret->digest, known->digest, sizeof(ret->digest));
         else
             r = sha256_fd_hex(fd, ret->digest);

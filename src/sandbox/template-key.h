@@ -53,4 +53,6 @@ bool template_key_is_valid(const char *name);
 
 /* Fills in all but the digest. */
 int template_file_stat(int fd, TemplateFileId *ret);
+/* Whether it is the same file with the same times; of an input, those of its content: another link to it is nothing. */
 bool template_file_same(const TemplateFileId *a, const TemplateFileId *b);
+bool template_input_same(const TemplateFileId *a, const TemplateFileId *b);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-#include "sandbox/template.h"
+#include "sandbox/template-internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,54 +13,11 @@
 #include "base/fd.h"
 #include "base/fs.h"
 #include "base/trace.h"
-#include "sandbox/template-make.h"
 
 #define INPUTS "inputs.json"
 #define INPUTS_MAX (64 * 1024)
-/* After a failure, doubled with each more. */
-#define RETRY_USEC (30 * USEC_PER_SEC)
-#define RETRY_DOUBLINGS_MAX 7
-/* Clones that may fail before the template is taken to be at fault. */
-#define FAILURES_MAX 3
 
-typedef enum TemplateState {
-    TEMPLATE_WANTED,   /* has no files: to be made */
-    TEMPLATE_MAKING,
-    TEMPLATE_UNREAD,   /* its large files have yet to be read */
-    TEMPLATE_CHECKING,
-    TEMPLATE_READY,
-    TEMPLATE_FAILED,  /* has no files, and is not to be made before `retry_usec` */
-    TEMPLATE_RETIRED, /* of another key than what there is now */
-} TemplateState;
-
-typedef struct Template Template;
-struct Template {
-    Template *next;
-    char key[TEMPLATE_KEY_SIZE];
-    TemplateState state;
-    TemplateManifest manifest; /* of one without files: only its class */
-    uint64_t used_usec, retry_usec, begun_usec;
-    unsigned failed_making, failed_clones;
-};
-
-struct TemplateStore {
-    Loop *loop;
-    const SandboxSettings *settings;
-    TemplateHooks hooks;
-    Template *templates;
-    TemplateBase base;
-    bool base_known, started;
-    uint64_t base_retry_usec;
-    char *reason; /* why there is none */
-    Job *job;     /* one at a time */
-    TemplateMaker *maker;
-    Template *busy; /* what job or maker is about */
-    LoopSource *defer;
-    char *origin; /* directory of the last answer */
-};
-
-static void say(TemplateStore *t, int priority, const char *format, ...) _printf_(3, 4);
-static void say(TemplateStore *t, int priority, const char *format, ...)
+void template_say(TemplateStore *t, int priority, const char *format, ...)
 {
     _cleanup_free_ char *message = NULL;
     va_list ap;
@@ -75,17 +32,17 @@ static void say(TemplateStore *t, int priority, const char *format, ...)
         t->hooks.log(priority, message, t->hooks.userdata);
 }
 
-static bool has_files(const Template *one)
+bool template_has_files(const Template *one)
 {
     return one->state != TEMPLATE_WANTED && one->state != TEMPLATE_MAKING && one->state != TEMPLATE_FAILED;
 }
 
-static char *directory_of(const TemplateStore *t, const Template *one)
+char *template_directory(const TemplateStore *t, const Template *one)
 {
     return fs_join(t->settings->clone.templates_dir, one->key);
 }
 
-static Template *find(TemplateStore *t, const char *key)
+Template *template_find(TemplateStore *t, const char *key)
 {
     for (Template *one = t->templates; one; one = one->next)
         if (strcmp(one->key, key) == 0)
@@ -93,20 +50,20 @@ static Template *find(TemplateStore *t, const char *key)
     return NULL;
 }
 
-static Template *add(TemplateStore *t, const char *key, TemplateState state)
+Template *template_add(TemplateStore *t, const char *key, TemplateState state)
 {
     Template *one = calloc(1, sizeof(*one));
 
     if (!one)
         return NULL;
-    snprintf(one->key, sizeof(one->key), "%s", key);
+    snprintf(one->key, sizeof(one->key), "%.*s", TEMPLATE_KEY_SIZE - 1, key);
     one->state = state;
     one->next = t->templates;
     t->templates = one;
     return one;
 }
 
-static void drop(TemplateStore *t, Template *one)
+void template_drop(TemplateStore *t, Template *one)
 {
     for (Template **p = &t->templates; *p; p = &(*p)->next)
         if (*p == one) {
@@ -117,7 +74,7 @@ static void drop(TemplateStore *t, Template *one)
 }
 
 /* The manifest first: without it, what a crash leaves of the rest is nothing. */
-static void remove_files(TemplateStore *t, const char *key)
+void template_remove_files(TemplateStore *t, const char *key)
 {
     _cleanup_free_ char *directory = fs_join(t->settings->clone.templates_dir, key), *manifest = NULL;
     int r;
@@ -129,239 +86,7 @@ static void remove_files(TemplateStore *t, const char *key)
     TRACE("daemon.template.manifest-removed");
     r = fs_remove_tree(directory);
     if (r < 0)
-        say(t, LOG_WARNING, "cannot remove the template %s: %s", directory, strerrordesc_np(-r));
-}
-
-static void schedule(TemplateStore *t);
-
-/* ------------------------------------------------------------------------------------------------ bounds */
-
-static Template *least_used(TemplateStore *t, const Template *but)
-{
-    Template *least = NULL;
-
-    for (Template *one = t->templates; one; one = one->next)
-        if (one != but && one != t->busy && has_files(one) &&
-            (!least || one->used_usec < least->used_usec) && !t->hooks.in_use(one->key, t->hooks.userdata))
-            least = one;
-    return least;
-}
-
-/* Makes room for `one` besides the others. False: they are all in use. */
-static bool make_room(TemplateStore *t, const Template *one, uint64_t bytes)
-{
-    const SandboxCloneSettings *limits = &t->settings->clone;
-
-    for (;;) {
-        uint64_t n = 1, sum = bytes;
-        Template *least;
-
-        for (const Template *other = t->templates; other; other = other->next)
-            if (other != one && has_files(other)) {
-                n++;
-                sum += other->manifest.bytes;
-            }
-        if (n <= limits->max_templates && sum <= limits->templates_max_mb << 20)
-            return true;
-        least = least_used(t, one);
-        if (!least)
-            return false;
-        say(t, LOG_INFO, "removing the template %s, the least used one, for another", least->key);
-        remove_files(t, least->key);
-        drop(t, least);
-    }
-}
-
-void template_store_collect(TemplateStore *t)
-{
-    if (!t->started)
-        return;
-    for (Template *one = t->templates, *next; one; one = next) {
-        next = one->next;
-        if (one->state != TEMPLATE_RETIRED || t->hooks.in_use(one->key, t->hooks.userdata))
-            continue;
-        say(t, LOG_INFO, "removing the template %s, which no VM is a clone of and none will be", one->key);
-        remove_files(t, one->key);
-        drop(t, one);
-    }
-}
-
-/* ------------------------------------------------------------------------------------------- what goes wrong */
-
-static void delay(Template *one)
-{
-    unsigned n = one->failed_making < RETRY_DOUBLINGS_MAX ? one->failed_making : RETRY_DOUBLINGS_MAX;
-
-    one->retry_usec = loop_now() + (RETRY_USEC << n);
-    one->failed_making++;
-    one->state = TEMPLATE_FAILED;
-}
-
-static void discard(TemplateStore *t, Template *one, const char *why)
-{
-    say(t, LOG_WARNING, "the template %s is not used any more and will be made again: %s", one->key, why);
-    remove_files(t, one->key);
-    one->state = TEMPLATE_WANTED;
-    one->failed_clones = 0;
-}
-
-void template_store_worked(TemplateStore *t, const char *key)
-{
-    Template *one = find(t, key);
-
-    if (one)
-        one->failed_clones = 0;
-}
-
-void template_store_failed(TemplateStore *t, const char *key, const Error *e)
-{
-    Template *one = find(t, key);
-
-    if (!one || one->state != TEMPLATE_READY)
-        return;
-    if (one->failed_clones++ == 0)
-        say(t, LOG_WARNING, "a clone of the template %s did not come up: %s", key, error_message(e));
-    if (e->number == -ESTALE || one->failed_clones >= FAILURES_MAX) {
-        discard(t, one, e->number == -ESTALE ? error_message(e) : "its clones do not come up");
-        /* Not at once, and ever more slowly, should that be in vain. */
-        delay(one);
-    } else
-        one->state = TEMPLATE_UNREAD;
-    schedule(t);
-}
-
-/* ------------------------------------------------------------------------------------------------- checks */
-
-typedef struct CheckJob {
-    const char *directory;
-    const TemplateManifest *manifest;
-} CheckJob;
-
-static json_t *check(const void *argument, Error *e)
-{
-    const CheckJob *job = argument;
-    TemplateManifest manifest = *job->manifest;
-
-    return template_check_wholly(job->directory, &manifest, e) == TEMPLATE_SOUND ? json_true() : NULL;
-}
-
-static void on_checked(_unused_ json_t *result, const Error *e, void *userdata)
-{
-    TemplateStore *t = userdata;
-    Template *one = TAKE_PTR(t->busy);
-
-    t->job = NULL;
-    if (one->state == TEMPLATE_CHECKING) { /* and not retired meanwhile */
-        if (e)
-            discard(t, one, error_message(e));
-        else {
-            one->state = TEMPLATE_READY;
-            t->hooks.ready(t->hooks.userdata);
-        }
-    }
-    schedule(t);
-}
-
-/* The identities that the files have before they are read hold for what is read. */
-static int take_identities(const char *directory, TemplateManifest *m)
-{
-    for (size_t i = 0; i < m->n_files; i++) {
-        _cleanup_free_ char *path = fs_join(directory, m->files[i].name);
-        _cleanup_close_ int fd = path ? open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK) : -EBADF;
-        char digest[SHA256_HEX_SIZE];
-        uint64_t size = m->files[i].id.size;
-        int r;
-
-        memcpy(digest, m->files[i].id.digest, sizeof(digest));
-        r = fd < 0 ? -errno : template_file_stat(fd, &m->files[i].id);
-        if (r < 0)
-            return r;
-        memcpy(m->files[i].id.digest, digest, sizeof(digest));
-        m->files[i].id.size = size; /* if that has changed, it is damaged */
-    }
-    return 0;
-}
-
-static void start_check(TemplateStore *t, Template *one)
-{
-    _cleanup_free_ char *directory = directory_of(t, one);
-    _cleanup_error_ Error e = ERROR_INIT;
-    CheckJob job = {.directory = directory, .manifest = &one->manifest};
-    int r = directory ? take_identities(directory, &one->manifest) : -ENOMEM;
-
-    if (r < 0)
-        (void)error_set_errno(&e, r, "its files cannot be read");
-    else
-        r = job_start(t->loop, "it was read again", check, &job, on_checked, t, &t->job, &e);
-    if (r < 0) {
-        discard(t, one, error_message(&e));
-        delay(one);
-        return;
-    }
-    one->state = TEMPLATE_CHECKING;
-    t->busy = one;
-}
-
-/* ------------------------------------------------------------------------------------------------- making */
-
-static void on_made(const Error *e, void *userdata)
-{
-    TemplateStore *t = userdata;
-    Template *one = TAKE_PTR(t->busy);
-    _cleanup_free_ char *directory = directory_of(t, one);
-    _cleanup_error_ Error failure = ERROR_INIT;
-
-    t->maker = NULL;
-    if (!e && !directory)
-        (void)error_set_errno(&failure, -ENOMEM, "cannot read it");
-    else if (!e)
-        (void)template_manifest_read(directory, &one->manifest, &failure);
-    if (e || failure.number != 0) {
-        say(t, LOG_WARNING, "a template for VMs of %u vCPUs and %llu MiB could not be made, they are booted: %s",
-            one->manifest.class.vcpus, (unsigned long long)one->manifest.class.memory_mb,
-            error_message(e ?: &failure));
-        if (one->state == TEMPLATE_RETIRED) /* while it was being made */
-            drop(t, one);
-        else
-            delay(one);
-    } else if (one->state != TEMPLATE_RETIRED) {
-        one->state = TEMPLATE_READY;
-        one->failed_making = 0;
-        one->used_usec = loop_now();
-        if (!make_room(t, one, one->manifest.bytes)) {
-            discard(t, one, "there is no room for it (templates_max_mb), and the others are in use");
-            delay(one);
-        } else {
-            say(t, LOG_INFO, "made the template %s for VMs of %u vCPUs and %llu MiB in %llu ms, %llu MiB on disk",
-                one->key, one->manifest.class.vcpus, (unsigned long long)one->manifest.class.memory_mb,
-                (unsigned long long)((loop_now() - one->begun_usec) / USEC_PER_MSEC),
-                (unsigned long long)(one->manifest.bytes >> 20));
-            t->hooks.ready(t->hooks.userdata);
-        }
-    }
-    schedule(t);
-}
-
-static void start_making(TemplateStore *t, Template *one)
-{
-    _cleanup_error_ Error e = ERROR_INIT;
-    TemplateClass class = one->manifest.class;
-    int r = 0;
-
-    if (!make_room(t, one, 0))
-        r = error_set(&e, -ENOSPC, "there are %llu already (max_templates), and all are in use",
-                      (unsigned long long)t->settings->clone.max_templates);
-    if (r >= 0)
-        r = template_make(t->loop, t->settings, one->key, &class, on_made, t, &t->maker, &e);
-    if (r < 0) {
-        say(t, LOG_WARNING, "a template for VMs of %u vCPUs and %llu MiB cannot be made, they are booted: %s",
-            class.vcpus, (unsigned long long)class.memory_mb, error_message(&e));
-        delay(one);
-        return;
-    }
-    one->state = TEMPLATE_MAKING;
-    one->begun_usec = loop_now();
-    t->busy = one;
+        template_say(t, LOG_WARNING, "cannot remove the template %s: %s", directory, strerrordesc_np(-r));
 }
 
 /* ------------------------------------------------------------------------------- what templates depend on */
@@ -397,18 +122,48 @@ static void sort_templates(TemplateStore *t)
         if (strcmp(key, one->key) == 0) {
             if (one->state == TEMPLATE_RETIRED && one != t->busy)
                 one->state = TEMPLATE_UNREAD;
-        } else if (has_files(one) || one == t->busy)
+        } else if (template_has_files(one) || one == t->busy)
             one->state = TEMPLATE_RETIRED;
         else
-            drop(t, one);
+            template_drop(t, one);
     }
     template_store_collect(t);
+}
+
+/* The template of that size, to be made if there is none. */
+static Template *want(TemplateStore *t, const TemplateClass *class)
+{
+    char key[TEMPLATE_KEY_SIZE];
+    Template *one;
+
+    template_key(t->settings, &t->base, class, key);
+    one = template_find(t, key);
+    if (!one)
+        one = template_add(t, key, TEMPLATE_WANTED);
+    if (!one)
+        return NULL;
+    one->used_usec = loop_now();
+    if (!template_has_files(one)) {
+        one->manifest.class = *class;
+        if (one->state == TEMPLATE_FAILED && one->used_usec >= one->retry_usec)
+            one->state = TEMPLATE_WANTED;
+    }
+    return one;
+}
+
+static void want_later(TemplateStore *t, const TemplateClass *class)
+{
+    for (unsigned i = 0; i < t->n_wanted; i++)
+        if (t->wanted[i].vcpus == class->vcpus && t->wanted[i].memory_mb == class->memory_mb)
+            return;
+    if (t->n_wanted < WANTED_MAX)
+        t->wanted[t->n_wanted++] = *class;
 }
 
 static void set_reason(TemplateStore *t, int priority, const char *reason)
 {
     if (!t->reason || strcmp(t->reason, reason) != 0)
-        say(t, priority, "%s", reason);
+        template_say(t, priority, "%s", reason);
     free(t->reason);
     t->reason = strdup(reason);
 }
@@ -422,7 +177,7 @@ static void on_base(json_t *result, const Error *failure, void *userdata)
     t->job = NULL;
     if (failure || template_base_from(result, &base, &e) < 0) {
         set_reason(t, LOG_WARNING, error_message(failure ?: &e));
-        t->base_retry_usec = loop_now() + RETRY_USEC;
+        t->base_retry_usec = loop_now() + TEMPLATE_RETRY_USEC;
         return;
     }
     if (!(base.features & VMM_TEMPLATE)) {
@@ -436,8 +191,10 @@ static void on_base(json_t *result, const Error *failure, void *userdata)
     t->base_known = true;
     write_inputs(t);
     sort_templates(t);
+    while (t->n_wanted > 0)
+        (void)want(t, &t->wanted[--t->n_wanted]);
     t->hooks.ready(t->hooks.userdata);
-    schedule(t);
+    template_schedule(t);
 }
 
 /* ------------------------------------------------------------------------------------------ one after another */
@@ -453,16 +210,16 @@ static void go_on(TemplateStore *t)
         if (now >= t->base_retry_usec &&
             template_base_start(t->loop, t->settings, &t->base, on_base, t, &t->job, &e) < 0) {
             set_reason(t, LOG_WARNING, error_message(&e));
-            t->base_retry_usec = now + RETRY_USEC;
+            t->base_retry_usec = now + TEMPLATE_RETRY_USEC;
         }
         return;
     }
     for (Template *one = t->templates; one && !t->busy; one = one->next)
         if (one->state == TEMPLATE_UNREAD)
-            start_check(t, one);
+            template_start_check(t, one);
     for (Template *one = t->templates; one && !t->busy; one = one->next)
         if (one->state == TEMPLATE_WANTED)
-            start_making(t, one);
+            template_start_making(t, one);
 }
 
 static void on_defer(LoopSource *source, void *userdata)
@@ -473,7 +230,7 @@ static void on_defer(LoopSource *source, void *userdata)
     go_on(t);
 }
 
-static void schedule(TemplateStore *t)
+void template_schedule(TemplateStore *t)
 {
     if (!t->defer)
         (void)loop_add_defer(t->loop, on_defer, t, &t->defer);
@@ -487,11 +244,11 @@ static bool base_holds(TemplateStore *t)
         return false;
     if (template_base_holds(t->settings, &t->base) > 0)
         return true;
-    say(t, LOG_INFO, "kernel, root file system or VMM was replaced: templates are made anew");
+    template_say(t, LOG_INFO, "kernel, root file system or VMM was replaced: templates are made anew");
     t->base_known = false;
     t->base_retry_usec = 0;
     for (Template *one = t->templates; one; one = one->next)
-        if (has_files(one) || one == t->busy)
+        if (template_has_files(one) || one == t->busy)
             one->state = TEMPLATE_RETIRED;
     return false;
 }
@@ -499,31 +256,22 @@ static bool base_holds(TemplateStore *t)
 int template_store_get(TemplateStore *t, const TemplateClass *class, SandboxOrigin *ret)
 {
     _cleanup_error_ Error reason = ERROR_INIT;
-    char key[TEMPLATE_KEY_SIZE];
     Template *one;
 
     if (!base_holds(t)) {
-        schedule(t);
+        want_later(t, class);
+        template_schedule(t);
         return 0;
     }
-    template_key(t->settings, &t->base, class, key);
-    one = find(t, key);
-    if (!one)
-        one = add(t, key, TEMPLATE_WANTED);
+    one = want(t, class);
     if (!one)
         return 0;
-    one->used_usec = loop_now();
-    if (!has_files(one)) {
-        one->manifest.class = *class;
-        if (one->state == TEMPLATE_FAILED && one->used_usec >= one->retry_usec)
-            one->state = TEMPLATE_WANTED;
-    }
     if (one->state != TEMPLATE_READY) {
-        schedule(t);
+        template_schedule(t);
         return 0;
     }
     free(t->origin);
-    t->origin = directory_of(t, one);
+    t->origin = template_directory(t, one);
     if (!t->origin)
         return 0;
     switch (template_check_quickly(t->origin, &one->manifest, &reason)) {
@@ -534,10 +282,10 @@ int template_store_get(TemplateStore *t, const TemplateClass *class, SandboxOrig
         one->state = TEMPLATE_UNREAD;
         break;
     case TEMPLATE_DAMAGED:
-        discard(t, one, error_message(&reason));
+        template_discard(t, one, error_message(&reason));
         break;
     }
-    schedule(t);
+    template_schedule(t);
     return 0;
 }
 
@@ -585,11 +333,11 @@ static int scan(TemplateStore *t, Error *e)
         if (!template_key_is_valid(de->d_name))
             continue;
         if (template_manifest_read(path, &manifest, &damage) < 0) {
-            say(t, LOG_WARNING, "removing what is no whole template: %s", error_message(&damage));
+            template_say(t, LOG_WARNING, "removing what is no whole template: %s", error_message(&damage));
             (void)fs_remove_tree(path);
             continue;
         }
-        one = add(t, de->d_name, TEMPLATE_RETIRED); /* until its key is known to be right */
+        one = template_add(t, de->d_name, TEMPLATE_RETIRED); /* until its key is known to be right */
         if (!one)
             return error_set_errno(e, -ENOMEM, "cannot read %s", directory);
         one->manifest = manifest;
@@ -622,7 +370,7 @@ int template_store_new(Loop *loop, const SandboxSettings *settings, const Templa
 void template_store_start(TemplateStore *t)
 {
     t->started = true;
-    schedule(t);
+    template_schedule(t);
 }
 
 TemplateStore *template_store_free(TemplateStore *t)
@@ -633,7 +381,7 @@ TemplateStore *template_store_free(TemplateStore *t)
     job_free(t->job);
     template_maker_free(t->maker);
     while (t->templates)
-        drop(t, t->templates);
+        template_drop(t, t->templates);
     free(t->reason);
     free(t->origin);
     free(t);
