@@ -3,6 +3,7 @@
 #include "sandbox/template-make.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -12,6 +13,8 @@
 #include "sandbox/clone.h"
 #include "sandbox/vm-internal.h"
 
+/* The disk from which the guest runs a container once: its own root file system. */
+#define WARM_SERIAL "warm"
 /* What a template needs on disk beside the memory, and what is left to others. */
 #define SPARE_BYTES (64ULL << 20)
 
@@ -134,6 +137,17 @@ static void on_paused(Vmm *vmm, const Error *failure, void *userdata)
         fail(m, failure);
 }
 
+static void on_unplugged(Vmm *vmm, const Error *failure, void *userdata)
+{
+    _cleanup_error_ Error e = ERROR_INIT;
+    TemplateMaker *m = userdata;
+
+    if (!failure && vmm_pause(vmm, on_paused, m, &e) < 0)
+        failure = &e;
+    if (failure)
+        fail(m, failure);
+}
+
 static void on_quiet(const TtrpcReply *reply, void *userdata)
 {
     _cleanup_error_ Error e = ERROR_INIT;
@@ -141,32 +155,53 @@ static void on_quiet(const TtrpcReply *reply, void *userdata)
 
     if (sandbox_get_phase(m->sandbox) != SANDBOX_READY)
         return;
-    /* An agent that does not know the call has nothing that it would have to flush. */
-    if (reply->code != TTRPC_UNIMPLEMENTED && ttrpc_reply_error(reply, "having the agent come to rest", &e) < 0) {
+    /* An agent that does not know the call has nothing to do first. */
+    if (reply->code != TTRPC_UNIMPLEMENTED && ttrpc_reply_error(reply, "preparing the VM to be saved", &e) < 0) {
         fail(m, &e);
         return;
     }
     TRACE("daemon.template.quiet");
-    if (vmm_pause(sandbox_get_vmm(m->sandbox), on_paused, m, &e) < 0)
+    if (vmm_remove_disk(sandbox_get_vmm(m->sandbox), WARM_SERIAL, on_unplugged, m, &e) < 0)
         fail(m, &e);
 }
 
-static void make_quiet(TemplateMaker *m)
+static void on_plugged(_unused_ Vmm *vmm, const Error *failure, void *userdata)
 {
     Cloudhv__Agent__V1__QuiesceRequest request = CLOUDHV__AGENT__V1__QUIESCE_REQUEST__INIT;
     _cleanup_error_ Error e = ERROR_INIT;
+    TemplateMaker *m = userdata;
     int r;
 
+    if (failure) {
+        fail(m, failure);
+        return;
+    }
+    request.warm_disk = (char *)WARM_SERIAL;
     r = ttrpc_client_call(m->sandbox->control,
                           &(TtrpcCallSpec){.service = &cloudhv__agent__v1__control__descriptor,
                                            .method = "Quiesce",
                                            .request = &request.base,
-                                           .timeout_usec = m->settings->operation_timeout_usec},
+                                           .timeout_usec = m->settings->boot_timeout_usec},
                           on_quiet, m, NULL);
     if (r < 0) {
         (void)error_set_errno(&e, r, "cannot call the agent in the VM");
         fail(m, &e);
     }
+}
+
+static void plug(TemplateMaker *m)
+{
+    const char *path = m->settings->rootfs;
+    _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    _cleanup_error_ Error e = ERROR_INIT;
+    VmmDisk disk = {.serial = WARM_SERIAL, .fd = fd, .path = path, .read_only = true};
+
+    if (fd < 0)
+        (void)error_set_errno(&e, -errno, "cannot open %s", path);
+    else
+        (void)vmm_add_disk(sandbox_get_vmm(m->sandbox), &disk, on_plugged, m, &e);
+    if (e.number != 0)
+        fail(m, &e);
 }
 
 static void on_phase(Sandbox *sandbox, SandboxPhase phase, const Error *e, void *userdata)
@@ -175,7 +210,7 @@ static void on_phase(Sandbox *sandbox, SandboxPhase phase, const Error *e, void 
 
     switch (phase) {
     case SANDBOX_READY:
-        make_quiet(m);
+        plug(m);
         break;
     case SANDBOX_GONE:
         if (e && m->failure.number == 0)

@@ -770,6 +770,7 @@ static void test_held_back(void **state)
     started(state, 2);
     until(f, "ready", 0);
     assert_string_equal(acquire(f, 0), "template"); /* pods are not held back */
+    fake_vm_settle(&f->vm, 20000);
     assert_int_equal(log_count(f, "100 MiB of memory are available, less than the 200"), 1);
     write_text(meminfo, "MemTotal: 8000000 kB\nMemAvailable: 4000000 kB\n");
     write_text(pressure, "some avg10=35.20 avg60=0.00 avg300=0.00 total=1\n");
