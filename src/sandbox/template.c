@@ -168,6 +168,60 @@ static void set_reason(TemplateStore *t, int priority, const char *reason)
     t->reason = strdup(reason);
 }
 
+static int prepare_directory(const SandboxSettings *settings, Error *e)
+{
+    const char *directory = settings->clone.templates_dir;
+    struct statfs fs;
+    int r = fs_mkdir_p(directory, 0750);
+
+    if (r >= 0 && (chmod(directory, 0750) < 0 || chown(directory, 0, settings->gid) < 0 || statfs(directory, &fs) < 0))
+        r = -errno;
+    if (r < 0)
+        return error_set_errno(e, r, "there can be no templates in %s", directory);
+    if (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC)
+        return error_set(e, -EMEDIUMTYPE,
+                         "there can be no templates in %s, which lies in memory: each would cost its size, and "
+                         "each page that a clone writes another (templates_dir)",
+                         directory);
+    return 0;
+}
+
+/* What an earlier daemon left. */
+static int scan(TemplateStore *t, Error *e)
+{
+    const char *directory = t->settings->clone.templates_dir;
+    _cleanup_closedir_ DIR *dir = opendir(directory);
+    struct dirent *de;
+
+    if (!dir)
+        return error_set_errno(e, -errno, "there can be no templates in %s", directory);
+    while ((de = readdir(dir))) {
+        _cleanup_free_ char *path = fs_join(directory, de->d_name);
+        _cleanup_error_ Error damage = ERROR_INIT;
+        TemplateManifest manifest;
+        Template *one;
+
+        if (!path)
+            return error_set_errno(e, -ENOMEM, "cannot read %s", directory);
+        if (strncmp(de->d_name, TEMPLATE_TEMPORARY, strlen(TEMPLATE_TEMPORARY)) == 0) {
+            (void)fs_remove_tree(path);
+            continue;
+        }
+        if (!template_key_is_valid(de->d_name))
+            continue;
+        if (template_manifest_read(path, &manifest, &damage) < 0) {
+            template_say(t, LOG_WARNING, "removing what is no whole template: %s", error_message(&damage));
+            (void)fs_remove_tree(path);
+            continue;
+        }
+        one = template_add(t, de->d_name, TEMPLATE_RETIRED); /* until its key is known to be right */
+        if (!one)
+            return error_set_errno(e, -ENOMEM, "cannot read %s", directory);
+        one->manifest = manifest;
+    }
+    return 0;
+}
+
 static void on_base(json_t *result, const Error *failure, void *userdata)
 {
     _cleanup_error_ Error e = ERROR_INIT;
@@ -185,6 +239,13 @@ static void on_base(json_t *result, const Error *failure, void *userdata)
         t->base_retry_usec = UINT64_MAX;
         return;
     }
+    /* Not before: a host whose VMM cannot do it needs no directory for it. */
+    if (!t->prepared && (prepare_directory(t->settings, &e) < 0 || scan(t, &e) < 0)) {
+        set_reason(t, LOG_WARNING, error_message(&e));
+        t->base_retry_usec = UINT64_MAX;
+        return;
+    }
+    t->prepared = true;
     free(t->reason);
     t->reason = NULL;
     t->base = base;
@@ -291,78 +352,15 @@ int template_store_get(TemplateStore *t, const TemplateClass *class, SandboxOrig
 
 /* ------------------------------------------------------------------------------------------------ object */
 
-static int prepare_directory(const SandboxSettings *settings, Error *e)
-{
-    const char *directory = settings->clone.templates_dir;
-    struct statfs fs;
-    int r = fs_mkdir_p(directory, 0750);
-
-    if (r >= 0 && (chmod(directory, 0750) < 0 || chown(directory, 0, settings->gid) < 0 || statfs(directory, &fs) < 0))
-        r = -errno;
-    if (r < 0)
-        return error_set_errno(e, r, "there can be no templates in %s", directory);
-    if (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC)
-        return error_set(e, -EMEDIUMTYPE,
-                         "there can be no templates in %s, which lies in memory: each would cost its size, and "
-                         "each page that a clone writes another (templates_dir)",
-                         directory);
-    return 0;
-}
-
-/* What an earlier daemon left. */
-static int scan(TemplateStore *t, Error *e)
-{
-    const char *directory = t->settings->clone.templates_dir;
-    _cleanup_closedir_ DIR *dir = opendir(directory);
-    struct dirent *de;
-
-    if (!dir)
-        return error_set_errno(e, -errno, "there can be no templates in %s", directory);
-    while ((de = readdir(dir))) {
-        _cleanup_free_ char *path = fs_join(directory, de->d_name);
-        _cleanup_error_ Error damage = ERROR_INIT;
-        TemplateManifest manifest;
-        Template *one;
-
-        if (!path)
-            return error_set_errno(e, -ENOMEM, "cannot read %s", directory);
-        if (strncmp(de->d_name, TEMPLATE_TEMPORARY, strlen(TEMPLATE_TEMPORARY)) == 0) {
-            (void)fs_remove_tree(path);
-            continue;
-        }
-        if (!template_key_is_valid(de->d_name))
-            continue;
-        if (template_manifest_read(path, &manifest, &damage) < 0) {
-            template_say(t, LOG_WARNING, "removing what is no whole template: %s", error_message(&damage));
-            (void)fs_remove_tree(path);
-            continue;
-        }
-        one = template_add(t, de->d_name, TEMPLATE_RETIRED); /* until its key is known to be right */
-        if (!one)
-            return error_set_errno(e, -ENOMEM, "cannot read %s", directory);
-        one->manifest = manifest;
-    }
-    return 0;
-}
-
 int template_store_new(Loop *loop, const SandboxSettings *settings, const TemplateHooks *hooks,
                        TemplateStore **ret, Error *e)
 {
     TemplateStore *t = calloc(1, sizeof(*t));
-    _cleanup_error_ Error none = ERROR_INIT;
-    int r;
 
     if (!t)
         return error_set_errno(e, -ENOMEM, "cannot use templates");
     *t = (TemplateStore){.loop = loop, .settings = settings, .hooks = *hooks};
-    r = prepare_directory(settings, &none);
-    if (r >= 0)
-        r = scan(t, &none);
-    if (r < 0) { /* a host without templates runs pods all the same */
-        set_reason(t, LOG_WARNING, error_message(&none));
-        t->base_retry_usec = UINT64_MAX;
-    } else
-        read_inputs(t);
+    read_inputs(t);
     *ret = t;
     return 0;
 }

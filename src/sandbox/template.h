@@ -22,7 +22,7 @@ typedef struct TemplateHooks {
     void *userdata;
 } TemplateHooks;
 
-/* Begins to find out what is there; nothing is removed before template_store_start(). */
+/* Nothing happens before template_store_start(). */
 int template_store_new(Loop *loop, const SandboxSettings *settings, const TemplateHooks *hooks,
                        TemplateStore **ret, Error *e);
 TemplateStore *template_store_free(TemplateStore *store);

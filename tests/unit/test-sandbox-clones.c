@@ -888,6 +888,7 @@ static void test_crash_while_it_is_made(void **state)
     half = string_printf("%s/%032d", f->templates, 0);
     assert_int_equal(mkdir(half, 0700), 0);
     start_service(f);
+    fake_vm_settle(&f->vm, 200000);
     assert_int_equal(entries(f->templates, ".tmp-"), 0);
     assert_int_equal(access(half, F_OK), -1);
     assert_states(f, 0);
