@@ -84,7 +84,8 @@ static void clones_close(void *clones)
 static int clones_open(SandboxService *service, void **ret, Error *e)
 {
     Clones *c = calloc(1, sizeof(*c));
-    TemplateHooks hooks = {.in_use = template_in_use, .ready = on_template_ready, .log = say_templates, .userdata = c};
+    TemplateHooks hooks = {
+        .in_use = template_in_use, .ready = on_template_ready, .log = say_templates, .userdata = c};
     PoolHooks pool_hooks = {.is_busy = pods_wait, .log = say_pool, .userdata = c};
     int r;
 
@@ -136,8 +137,8 @@ static int clones_acquire(void *clones, const AcquireRequest *request, const int
         return 0;
     if (pool_assign(c->pool, origin.key, request, tap_fds, n_tap_fds, failed, callback, userdata, ret) > 0)
         return 1;
-    r = sandbox_acquire_clone(c->service->loop, c->service->settings, request, tap_fds, n_tap_fds, &origin, failed,
-                              callback, userdata, ret, e);
+    r = sandbox_acquire_clone(c->service->loop, c->service->settings, request, tap_fds, n_tap_fds, &origin,
+                              failed, callback, userdata, ret, e);
     return r < 0 ? r : 1;
 }
 

@@ -16,7 +16,8 @@ typedef json_t *(*JobFn)(const void *argument, Error *e);
 /* Called once, from the loop; the job is gone afterwards. `e` when there is no result. */
 typedef void (*JobDoneFn)(json_t *result, const Error *e, void *userdata);
 
-/* `argument` is used before this returns only (the child has its copy). `what` is static and begins messages. */
+/* `argument` is used before this returns only, since the child has its copy. `what` is static and begins
+ * messages. */
 int job_start(Loop *loop, const char *what, JobFn function, const void *argument, JobDoneFn done,
               void *userdata, Job **ret, Error *e);
 

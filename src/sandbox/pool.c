@@ -13,8 +13,8 @@
 
 /* Clones that start at a time. */
 #define STARTING_MAX 2
-/* Share of the last ten seconds in which some task waited for memory (PSI, "some avg10"), above which the host has
- * other things to do than to start VMs that nobody has asked for. */
+/* Share of the last ten seconds in which some task waited for memory (PSI, "some avg10"), above which the
+ * host has other things to do than to start VMs that nobody has asked for. */
 #define PRESSURE_MAX 10.0
 /* When to look again, and how long a failure holds the filling back, doubled with each more. */
 #define HELD_USEC (5 * USEC_PER_SEC)
@@ -204,7 +204,8 @@ static PoolVm *vm_new(Pool *p)
 static int start_one(Pool *p, const SandboxOrigin *origin, Error *e)
 {
     TemplateClass class = pool_class(p);
-    SandboxIdle idle = {.purpose = "pool", .vcpus = class.vcpus, .memory_mb = class.memory_mb, .origin = origin};
+    SandboxIdle idle = {
+        .purpose = "pool", .vcpus = class.vcpus, .memory_mb = class.memory_mb, .origin = origin};
     PoolVm *vm = vm_new(p);
     int r;
 
@@ -246,8 +247,9 @@ static void fill(Pool *p)
         return;
     there_is = template_store_get(p->templates, &class, &origin) > 0;
     release_surplus(p, there_is ? origin.key : NULL);
-    while (there_is && !p->hooks.is_busy(p->hooks.userdata) && count(p, false) < STARTING_MAX && count(p, false) + count(p, true) < p->target &&
-           !is_held_back(p)) {
+    if (!there_is || p->hooks.is_busy(p->hooks.userdata))
+        return;
+    while (count(p, false) < STARTING_MAX && count(p, false) + count(p, true) < p->target && !is_held_back(p)) {
         _cleanup_error_ Error e = ERROR_INIT;
 
         if (start_one(p, &origin, &e) < 0) {

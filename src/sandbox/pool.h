@@ -25,8 +25,8 @@ Pool *pool_free(Pool *pool);
 /* The size of its VMs. */
 TemplateClass pool_class(const Pool *pool);
 
-/* Gives a VM that is ready, runs, and is a clone of the template `key` to a pod, as sandbox_assign(). 1: it is the
- * caller's from now on; 0: there is none. */
+/* Gives a VM that is ready, runs, and is a clone of the template `key` to a pod, as sandbox_assign(). 1: it is
+ * the caller's from now on; 0: there is none. */
 int pool_assign(Pool *pool, const char *key, const Cloudhv__Daemon__V1__AcquireSandboxRequest *request,
                 const int *tap_fds, size_t n_tap_fds, SandboxCloneFailed failed, SandboxPhaseFn callback,
                 void *userdata, Sandbox **ret);

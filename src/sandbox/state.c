@@ -98,7 +98,8 @@ int sandbox_state_write(const char *state_dir, const char *key, const SandboxSta
     _cleanup_json_ json_t *j = NULL;
     int r;
 
-    j = json_pack("{s:i, s:s, s:s, s:s, s:s, s:s*, s:s*, s:s*, s:I, s:I, s:I, s:b, s:I, s:I, s:I, s:s*, s:b, s:O*, s:o}",
+    j = json_pack("{s:i, s:s, s:s, s:s, s:s, s:s*, s:s*, s:s*, s:I, s:I, s:I, s:b, s:I, s:I, s:I, s:s*, s:b, "
+                  "s:O*, s:o}",
                   "version", STATE_VERSION, "namespace", s->namespace, "sandbox", s->sandbox_id, "bundle",
                   s->bundle ?: "", "source", s->source ?: "", "purpose", s->purpose, "template", s->template,
                   "vm", s->vm, "shim_pid", (json_int_t)s->shim_pid,

@@ -163,7 +163,8 @@ static int read_file(json_t *json, const char *path, TemplateFile *f, Error *e)
         (r = json_get_uint(json, "mtime_nsec", path, 0, INT64_MAX, &f->id.mtime_nsec, e)) < 0 ||
         (r = json_get_uint(json, "ctime_nsec", path, 0, INT64_MAX, &f->id.ctime_nsec, e)) < 0)
         return r;
-    if (!*name || strlen(name) > TEMPLATE_NAME_MAX || strchr(name, '/') || strlen(digest) != SHA256_HEX_SIZE - 1)
+    if (!*name || strlen(name) > TEMPLATE_NAME_MAX || strchr(name, '/') ||
+        strlen(digest) != SHA256_HEX_SIZE - 1)
         return error_set(e, -EBADMSG, "%s: a file has no proper name or digest", path);
     snprintf(f->name, sizeof(f->name), "%s", name);
     snprintf(f->id.digest, sizeof(f->id.digest), "%s", digest);
@@ -206,31 +207,31 @@ int template_manifest_read(const char *directory, TemplateManifest *ret, Error *
     return 0;
 }
 
-static TemplateVerdict check_file(int dir_fd, const TemplateFile *f, bool wholly, TemplateFileId *ret, Error *reason)
+static TemplateVerdict check_file(int dir_fd, const TemplateFile *f, bool wholly, Error *reason)
 {
     _cleanup_close_ int fd = open_file(dir_fd, f->name);
-    int r = fd < 0 ? fd : template_file_stat(fd, ret);
+    TemplateFileId now;
+    int r = fd < 0 ? fd : template_file_stat(fd, &now);
 
-    if (r >= 0 && ret->size != f->id.size) {
+    if (r >= 0 && now.size != f->id.size) {
         (void)error_set(reason, -EBADMSG, "its file %s has %llu bytes, not %llu", f->name,
-                        (unsigned long long)ret->size, (unsigned long long)f->id.size);
+                        (unsigned long long)now.size, (unsigned long long)f->id.size);
         return TEMPLATE_DAMAGED;
     }
-    if (r >= 0 && !wholly && ret->size > TEMPLATE_SMALL_MAX)
-        return template_file_same(ret, &f->id) ? TEMPLATE_SOUND : TEMPLATE_UNSURE;
+    if (r >= 0 && !wholly && now.size > TEMPLATE_SMALL_MAX)
+        return template_file_same(&now, &f->id) ? TEMPLATE_SOUND : TEMPLATE_UNSURE;
     if (r >= 0)
-        r = digest_file(fd, ret->size, ret->digest);
+        r = digest_file(fd, now.size, now.digest);
     if (r < 0)
         (void)error_set_errno(reason, r, "its file %s cannot be read", f->name);
-    else if (strcmp(ret->digest, f->id.digest) != 0)
+    else if (strcmp(now.digest, f->id.digest) != 0)
         (void)error_set(reason, -EBADMSG, "its file %s is not what was written", f->name);
     else
         return TEMPLATE_SOUND;
     return TEMPLATE_DAMAGED;
 }
 
-static TemplateVerdict check(const char *directory, const TemplateManifest *m, bool wholly,
-                             TemplateFileId ret[static TEMPLATE_FILES_MAX], Error *reason)
+TemplateVerdict template_check(const char *directory, const TemplateManifest *m, bool wholly, Error *reason)
 {
     _cleanup_close_ int dir_fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     TemplateVerdict worst = TEMPLATE_SOUND;
@@ -240,26 +241,9 @@ static TemplateVerdict check(const char *directory, const TemplateManifest *m, b
         return TEMPLATE_DAMAGED;
     }
     for (size_t i = 0; i < m->n_files && worst != TEMPLATE_DAMAGED; i++) {
-        TemplateVerdict v = check_file(dir_fd, &m->files[i], wholly, &ret[i], reason);
+        TemplateVerdict v = check_file(dir_fd, &m->files[i], wholly, reason);
 
         worst = v < worst ? v : worst;
     }
     return worst;
-}
-
-TemplateVerdict template_check_quickly(const char *directory, const TemplateManifest *m, Error *reason)
-{
-    TemplateFileId ids[TEMPLATE_FILES_MAX];
-
-    return check(directory, m, false, ids, reason);
-}
-
-TemplateVerdict template_check_wholly(const char *directory, TemplateManifest *m, Error *reason)
-{
-    TemplateFileId ids[TEMPLATE_FILES_MAX];
-    TemplateVerdict verdict = check(directory, m, true, ids, reason);
-
-    for (size_t i = 0; verdict == TEMPLATE_SOUND && i < m->n_files; i++)
-        m->files[i].id = ids[i];
-    return verdict;
 }

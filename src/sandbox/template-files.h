@@ -2,8 +2,7 @@
 #pragma once
 
 /* The files of a template, and the manifest beside them (template.json) by which damage is noticed. What the
- * VMM puts into the directory is its driver's business: here each of them is a name, an identity and a digest.
- */
+ * VMM puts into the directory is its driver's business: here each is a name, an identity and a digest. */
 
 #include "sandbox/template-key.h"
 
@@ -35,7 +34,7 @@ typedef enum TemplateVerdict {
     TEMPLATE_SOUND,
 } TemplateVerdict;
 
-/* Quick enough to be done before each restore. `reason` says what is damaged. */
-TemplateVerdict template_check_quickly(const char *directory, const TemplateManifest *manifest, Error *reason);
-/* Reads everything: TEMPLATE_SOUND or TEMPLATE_DAMAGED. `manifest` gets the identities that the files have now. */
-TemplateVerdict template_check_wholly(const char *directory, TemplateManifest *manifest, Error *reason);
+/* Quick enough to be done before each restore, unless `wholly`: then all is read, and the verdict is sure.
+ * `reason` says what is damaged. */
+TemplateVerdict template_check(const char *directory, const TemplateManifest *manifest, bool wholly,
+                               Error *reason);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* The insides of the store of templates, shared by its files: template.c (which templates there are, and which is
- * given out) and template-work.c (bounds, failures, checks and making, one thing at a time). */
+/* The insides of the store of templates, shared by its files: template.c (which templates there are, and which
+ * is given out) and template-work.c (bounds, failures, checks and making, one thing at a time). */
 
 #include "sandbox/template-make.h"
 #include "sandbox/template.h"

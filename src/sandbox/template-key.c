@@ -33,7 +33,8 @@ int template_file_stat(int fd, TemplateFileId *ret)
 
 bool template_input_same(const TemplateFileId *a, const TemplateFileId *b)
 {
-    return a->device == b->device && a->inode == b->inode && a->size == b->size && a->mtime_nsec == b->mtime_nsec;
+    return a->device == b->device && a->inode == b->inode && a->size == b->size &&
+           a->mtime_nsec == b->mtime_nsec;
 }
 
 bool template_file_same(const TemplateFileId *a, const TemplateFileId *b)
@@ -173,7 +174,8 @@ static json_t *find_base(const void *argument, Error *e)
     Sha256 s;
     int r;
 
-    if (vmm_probe(settings->driver, settings->vmm_binary, settings->operation_timeout_usec, &base.features, e) < 0)
+    if (vmm_probe(settings->driver, settings->vmm_binary, settings->operation_timeout_usec, &base.features,
+                  e) < 0)
         return NULL;
     if (!(base.features & VMM_TEMPLATE))
         return template_base_to(&base);

@@ -36,8 +36,8 @@ typedef struct TemplateClass {
     uint64_t memory_mb;
 } TemplateClass;
 
-/* Finds all of it out, in a child: asks the VMM's program, and reads the files that `known` (of an earlier time;
- * may be zeroed) does not know. The result is for template_base_from(). */
+/* Finds all of it out, in a child: asks the VMM's program, and reads the files that `known` (of an earlier
+ * time; may be zeroed) does not know. The result is for template_base_from(). */
 int template_base_start(Loop *loop, const SandboxSettings *settings, const TemplateBase *known,
                         JobDoneFn done, void *userdata, Job **ret, Error *e);
 /* The other way round too: as it is kept in a file. */
@@ -53,6 +53,7 @@ bool template_key_is_valid(const char *name);
 
 /* Fills in all but the digest. */
 int template_file_stat(int fd, TemplateFileId *ret);
-/* Whether it is the same file with the same times; of an input, those of its content: another link to it is nothing. */
+/* Whether it is the same file with the same times; of an input, with those of its content, since another link
+ * to it changes nothing. */
 bool template_file_same(const TemplateFileId *a, const TemplateFileId *b);
 bool template_input_same(const TemplateFileId *a, const TemplateFileId *b);

@@ -156,7 +156,8 @@ static void on_quiet(const TtrpcReply *reply, void *userdata)
     if (sandbox_get_phase(m->sandbox) != SANDBOX_READY)
         return;
     /* An agent that does not know the call has nothing to do first. */
-    if (reply->code != TTRPC_UNIMPLEMENTED && ttrpc_reply_error(reply, "preparing the VM to be saved", &e) < 0) {
+    if (reply->code != TTRPC_UNIMPLEMENTED &&
+        ttrpc_reply_error(reply, "preparing the VM to be saved", &e) < 0) {
         fail(m, &e);
         return;
     }
@@ -250,7 +251,8 @@ int template_make(Loop *loop, const SandboxSettings *settings, const char *key, 
 
     if (!m)
         return error_set_errno(e, r, "cannot make a template");
-    *m = (TemplateMaker){.loop = loop, .settings = settings, .class = *class, .done = done, .userdata = userdata};
+    *m = (TemplateMaker){
+        .loop = loop, .settings = settings, .class = *class, .done = done, .userdata = userdata};
     m->directory = fs_join(settings->clone.templates_dir, key);
     m->temporary = string_printf("%s/" TEMPLATE_TEMPORARY "XXXXXX", settings->clone.templates_dir);
     if (!m->directory || !m->temporary) {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Makes one template: boots a VM without a NIC that belongs to no pod, has its agent run a container
- * once, so that clones share what that leaves in memory, pauses and saves it, and ends it. All of that goes on in a temporary directory, which gets its final name
- * when every file has been read back into the manifest. */
+/* Makes one template: boots a VM without a NIC that belongs to no pod, has its agent run a container once, so
+ * that clones share what that leaves in memory, pauses and saves it, and ends it. All of that goes on in a
+ * temporary directory, which gets its final name when every file has been read back into the manifest. */
 
 #include "sandbox/template-files.h"
 

@@ -62,13 +62,14 @@ void template_store_collect(TemplateStore *t)
         next = one->next;
         if (one->state != TEMPLATE_RETIRED || t->hooks.in_use(one->key, t->hooks.userdata))
             continue;
-        template_say(t, LOG_INFO, "removing the template %s, which no VM is a clone of and none will be", one->key);
+        template_say(t, LOG_INFO, "removing the template %s, which no VM is a clone of and none will be",
+                     one->key);
         template_remove_files(t, one->key);
         template_drop(t, one);
     }
 }
 
-/* ------------------------------------------------------------------------------------------- what goes wrong */
+/* ------------------------------------------------------------------------------------ what goes wrong */
 
 static void delay(Template *one)
 {
@@ -81,7 +82,8 @@ static void delay(Template *one)
 
 void template_discard(TemplateStore *t, Template *one, const char *why)
 {
-    template_say(t, LOG_WARNING, "the template %s is not used any more and will be made again: %s", one->key, why);
+    template_say(t, LOG_WARNING, "the template %s is not used any more and will be made again: %s", one->key,
+                 why);
     template_remove_files(t, one->key);
     one->state = TEMPLATE_WANTED;
     one->failed_clones = 0;
@@ -122,9 +124,8 @@ typedef struct CheckJob {
 static json_t *check(const void *argument, Error *e)
 {
     const CheckJob *job = argument;
-    TemplateManifest manifest = *job->manifest;
 
-    return template_check_wholly(job->directory, &manifest, e) == TEMPLATE_SOUND ? json_true() : NULL;
+    return template_check(job->directory, job->manifest, true, e) == TEMPLATE_SOUND ? json_true() : NULL;
 }
 
 static void on_checked(_unused_ json_t *result, const Error *e, void *userdata)
@@ -186,6 +187,32 @@ void template_start_check(TemplateStore *t, Template *one)
 
 /* ------------------------------------------------------------------------------------------------- making */
 
+static void making_failed(TemplateStore *t, Template *one, const Error *e)
+{
+    template_say(t, LOG_WARNING, "no template for VMs of %u vCPUs and %llu MiB, they are booted: %s",
+                 one->manifest.class.vcpus, (unsigned long long)one->manifest.class.memory_mb,
+                 error_message(e));
+    delay(one);
+}
+
+static void made(TemplateStore *t, Template *one)
+{
+    const TemplateManifest *m = &one->manifest;
+
+    one->state = TEMPLATE_READY;
+    one->failed_making = 0;
+    one->used_usec = loop_now();
+    if (!make_room(t, one, m->bytes)) {
+        template_discard(t, one, "there is no room for it (templates_max_mb), and the others are in use");
+        delay(one);
+        return;
+    }
+    template_say(t, LOG_INFO, "made the template %s for VMs of %u vCPUs and %llu MiB in %llu ms", one->key,
+                 m->class.vcpus, (unsigned long long)m->class.memory_mb,
+                 (unsigned long long)((loop_now() - one->begun_usec) / USEC_PER_MSEC));
+    t->hooks.ready(t->hooks.userdata);
+}
+
 static void on_made(const Error *e, void *userdata)
 {
     TemplateStore *t = userdata;
@@ -198,29 +225,17 @@ static void on_made(const Error *e, void *userdata)
         (void)error_set_errno(&failure, -ENOMEM, "cannot read it");
     else if (!e)
         (void)template_manifest_read(directory, &one->manifest, &failure);
-    if (e || failure.number != 0) {
-        template_say(t, LOG_WARNING, "a template for VMs of %u vCPUs and %llu MiB could not be made, they are booted: %s",
-            one->manifest.class.vcpus, (unsigned long long)one->manifest.class.memory_mb,
-            error_message(e ?: &failure));
-        if (one->state == TEMPLATE_RETIRED) /* while it was being made */
-            template_drop(t, one);
-        else
-            delay(one);
-    } else if (one->state != TEMPLATE_RETIRED) {
-        one->state = TEMPLATE_READY;
-        one->failed_making = 0;
-        one->used_usec = loop_now();
-        if (!make_room(t, one, one->manifest.bytes)) {
-            template_discard(t, one, "there is no room for it (templates_max_mb), and the others are in use");
-            delay(one);
-        } else {
-            template_say(t, LOG_INFO, "made the template %s for VMs of %u vCPUs and %llu MiB in %llu ms, %llu MiB on disk",
-                one->key, one->manifest.class.vcpus, (unsigned long long)one->manifest.class.memory_mb,
-                (unsigned long long)((loop_now() - one->begun_usec) / USEC_PER_MSEC),
-                (unsigned long long)(one->manifest.bytes >> 20));
-            t->hooks.ready(t->hooks.userdata);
-        }
-    }
+    if (!e && failure.number != 0)
+        e = &failure;
+    /* What it depends on may have changed meanwhile. */
+    if (e && one->state == TEMPLATE_RETIRED)
+        template_drop(t, one);
+    else if (e)
+        making_failed(t, one, e);
+    else if (one->state == TEMPLATE_RETIRED)
+        template_store_collect(t);
+    else
+        made(t, one);
     template_schedule(t);
 }
 
@@ -236,9 +251,7 @@ void template_start_making(TemplateStore *t, Template *one)
     if (r >= 0)
         r = template_make(t->loop, t->settings, one->key, &class, on_made, t, &t->maker, &e);
     if (r < 0) {
-        template_say(t, LOG_WARNING, "a template for VMs of %u vCPUs and %llu MiB cannot be made, they are booted: %s",
-            class.vcpus, (unsigned long long)class.memory_mb, error_message(&e));
-        delay(one);
+        making_failed(t, one, &e);
         return;
     }
     one->state = TEMPLATE_MAKING;

@@ -143,6 +143,9 @@ static Template *want(TemplateStore *t, const TemplateClass *class)
     if (!one)
         return NULL;
     one->used_usec = loop_now();
+    /* Of another time, but that has come back. */
+    if (one->state == TEMPLATE_RETIRED && one != t->busy)
+        one->state = TEMPLATE_UNREAD;
     if (!template_has_files(one)) {
         one->manifest.class = *class;
         if (one->state == TEMPLATE_FAILED && one->used_usec >= one->retry_usec)
@@ -174,7 +177,8 @@ static int prepare_directory(const SandboxSettings *settings, Error *e)
     struct statfs fs;
     int r = fs_mkdir_p(directory, 0750);
 
-    if (r >= 0 && (chmod(directory, 0750) < 0 || chown(directory, 0, settings->gid) < 0 || statfs(directory, &fs) < 0))
+    if (r >= 0 && (chmod(directory, 0750) < 0 || chown(directory, 0, settings->gid) < 0 ||
+                   statfs(directory, &fs) < 0))
         r = -errno;
     if (r < 0)
         return error_set_errno(e, r, "there can be no templates in %s", directory);
@@ -258,7 +262,7 @@ static void on_base(json_t *result, const Error *failure, void *userdata)
     template_schedule(t);
 }
 
-/* ------------------------------------------------------------------------------------------ one after another */
+/* ---------------------------------------------------------------------------------- one after another */
 
 static void go_on(TemplateStore *t)
 {
@@ -335,7 +339,7 @@ int template_store_get(TemplateStore *t, const TemplateClass *class, SandboxOrig
     t->origin = template_directory(t, one);
     if (!t->origin)
         return 0;
-    switch (template_check_quickly(t->origin, &one->manifest, &reason)) {
+    switch (template_check(t->origin, &one->manifest, false, &reason)) {
     case TEMPLATE_SOUND:
         *ret = (SandboxOrigin){.key = one->key, .directory = t->origin};
         return 1;

@@ -77,7 +77,8 @@ int sandbox_write_state(Sandbox *sandbox, Error *e);
 bool sandbox_set_phase(Sandbox *sandbox, SandboxPhase to, const Error *e);
 
 /* Takes what a new sandbox is from the request. */
-int sandbox_fill(Sandbox *sandbox, const Cloudhv__Daemon__V1__AcquireSandboxRequest *request, const char *source);
+int sandbox_fill(Sandbox *sandbox, const Cloudhv__Daemon__V1__AcquireSandboxRequest *request,
+                 const char *source);
 
 /* Takes a uid and writes the state file. */
 int sandbox_register(Sandbox *sandbox, Error *e);

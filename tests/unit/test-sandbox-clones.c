@@ -445,7 +445,7 @@ static void test_making_fails(void **state)
     started(state, 2);
     until(f, "failed", 0);
     assert_int_equal(entries(f->templates, ".tmp-"), 0);
-    assert_int_equal(log_count(f, "could not be made"), 1);
+    assert_int_equal(log_count(f, "no template for VMs of 1 vCPUs"), 1);
     assert_string_equal(acquire(f, 0), "cold");
     fake_vm_settle(&f->vm, 20000);
     assert_int_equal(f->vm.booted, 2);
