@@ -65,6 +65,12 @@ typedef struct DaemonConfig {
     char *state_dir;
     uint64_t pool_size;
     uint64_t max_pool_size;
+    uint64_t pool_idle_timeout_secs;
+    uint64_t pool_reserve_mb; /* MiB that filling the pool leaves available */
+    bool templates;           /* clone VMs where the VMM can */
+    char *templates_dir;
+    uint64_t max_templates;
+    uint64_t templates_max_mb;
     uint64_t warmup_duration_secs;
     uint64_t max_snapshots;
     char *warm_snapshots;        /* "off", "annotated" or "all" */

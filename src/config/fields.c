@@ -21,6 +21,10 @@ static const char *const level_choices[] = {"error", "warning", "notice", "info"
     {                                                                                                        \
         .key = #k, .type = CONFIG_BOOL, .offset = offsetof(S, k)                                             \
     }
+#define FLAG_ON(S, k)                                                                                        \
+    {                                                                                                        \
+        .key = #k, .type = CONFIG_BOOL, .offset = offsetof(S, k), .default_text = "true"                     \
+    }
 #define NUMBER(S, k, value, low, high)                                                                       \
     {                                                                                                        \
         .key = #k, .type = CONFIG_NUMBER, .offset = offsetof(S, k), .default_number = value, .min = low,     \
@@ -85,6 +89,12 @@ const ConfigField config_daemon_fields[] = {
     TEXT(DaemonConfig, state_dir, CONFIG_PATH, "/run/cloudhv/daemon"),
     NUMBER(DaemonConfig, pool_size, 3, 0, 1000),
     NUMBER(DaemonConfig, max_pool_size, 10, 0, 1000),
+    NUMBER(DaemonConfig, pool_idle_timeout_secs, 300, 1, 604800),
+    NUMBER(DaemonConfig, pool_reserve_mb, 512, 0, 1U << 30),
+    FLAG_ON(DaemonConfig, templates),
+    TEXT(DaemonConfig, templates_dir, CONFIG_PATH, "/var/lib/cloudhv/templates"),
+    NUMBER(DaemonConfig, max_templates, 8, 1, 1000),
+    NUMBER(DaemonConfig, templates_max_mb, 4096, 1, 1U << 30),
     NUMBER(DaemonConfig, warmup_duration_secs, 30, 0, 3600),
     NUMBER(DaemonConfig, max_snapshots, 100, 0, 100000),
     CHOICE(DaemonConfig, warm_snapshots, warm_choices, "annotated"),

@@ -145,6 +145,16 @@ static void print_sandbox(const Cloudhv__Daemon__V1__SandboxStatus *s, uint64_t 
             s->end_reason);
 }
 
+static void print_template(const Cloudhv__Daemon__V1__TemplateStatus *t, uint64_t now_usec, FILE *to)
+{
+    char age[16] = "-";
+
+    if (t->created_usec && now_usec >= t->created_usec)
+        age_string(now_usec - t->created_usec, age);
+    fprintf(to, "%-32s %-10s %5s %6u %7llu %8llu %6u\n", t->key, t->state, age, t->vcpus,
+            (unsigned long long)t->memory_mb, (unsigned long long)(t->bytes >> 20), t->clones);
+}
+
 int daemon_status_print(const DaemonStatus *status, uint64_t now_usec, FILE *to)
 {
     fprintf(to, "cloudhv-sandbox-daemon %s, VMM %s, %s%s%s\n", status->daemon_version,
@@ -157,6 +167,13 @@ int daemon_status_print(const DaemonStatus *status, uint64_t now_usec, FILE *to)
                 "AGE", "VMM PID", "VCPUS", "MIB", "CONTAINERS");
     for (size_t i = 0; i < status->n_sandboxes; i++)
         print_sandbox(status->sandboxes[i], now_usec, to);
+    if (status->templates_reason[0])
+        fprintf(to, "\nNo templates: %s\n", status->templates_reason);
+    if (status->n_templates > 0)
+        fprintf(to, "\n%-32s %-10s %5s %6s %7s %8s %6s\n", "TEMPLATE", "STATE", "AGE", "VCPUS", "MIB", "ON DISK",
+                "CLONES");
+    for (size_t i = 0; i < status->n_templates; i++)
+        print_template(status->templates[i], now_usec, to);
     return fflush(to) == 0 ? 0 : -errno;
 }
 
@@ -178,20 +195,31 @@ static json_t *sandbox_to_json(const Cloudhv__Daemon__V1__SandboxStatus *s)
                      "since_usec", (json_int_t)s->since_usec, "end_reason", s->end_reason);
 }
 
+static json_t *template_to_json(const Cloudhv__Daemon__V1__TemplateStatus *t)
+{
+    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "key", t->key, "state", t->state, "vcpus",
+                     (json_int_t)t->vcpus, "memory_mb", (json_int_t)t->memory_mb, "bytes", (json_int_t)t->bytes,
+                     "created_usec", (json_int_t)t->created_usec, "clones", (json_int_t)t->clones);
+}
+
 int daemon_status_print_json(const DaemonStatus *status, FILE *to)
 {
-    json_t *sandboxes = json_array();
+    json_t *sandboxes = json_array(), *templates = json_array();
     _cleanup_json_ json_t *root = json_pack(
-        "{s:s, s:s, s:b, s:s, s:I, s:I, s:I, s:I, s:o, s:o}", "daemon_version", status->daemon_version, "vmm",
+        "{s:s, s:s, s:b, s:s, s:I, s:I, s:I, s:I, s:o, s:s, s:o, s:o}", "daemon_version", status->daemon_version, "vmm",
         status->vmm, "kvm", (int)status->kvm, "kvm_reason", status->kvm_reason, "pool_ready",
         (json_int_t)status->pool_ready, "pool_target", (json_int_t)status->pool_target, "active",
         (json_int_t)status->active, "shadow", (json_int_t)status->shadow, "snapshots",
-        strings_to_json(status->snapshots, status->n_snapshots), "sandboxes", sandboxes);
+        strings_to_json(status->snapshots, status->n_snapshots), "templates_reason", status->templates_reason,
+        "templates", templates, "sandboxes", sandboxes);
 
     if (!root)
         return -ENOMEM;
     for (size_t i = 0; i < status->n_sandboxes; i++)
         if (json_array_append_new(sandboxes, sandbox_to_json(status->sandboxes[i])) < 0)
+            return -ENOMEM;
+    for (size_t i = 0; i < status->n_templates; i++)
+        if (json_array_append_new(templates, template_to_json(status->templates[i])) < 0)
             return -ENOMEM;
     if (json_dumpf(root, to, JSON_INDENT(2)) < 0 || fputc('\n', to) == EOF || fflush(to) != 0)
         return -EIO;

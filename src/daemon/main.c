@@ -18,6 +18,7 @@
 #include "base/loop.h"
 #include "base/trace.h"
 #include "config/config.h"
+#include "config/sizing.h"
 #include "sandbox/sandbox.h"
 #include "ttrpc/ttrpc.h"
 
@@ -33,7 +34,7 @@ typedef struct Daemon {
 static void log_line(int priority, const char *namespace, const char *sandbox_id, const char *message,
                      void *userdata)
 {
-    log_full(priority, "%s/%s: %s", namespace, sandbox_id, message);
+    log_full(priority, "%s%s%s: %s", namespace, *namespace ? "/" : "", sandbox_id, message);
 }
 
 static void on_terminate(LoopSource *source, void *userdata)
@@ -90,6 +91,28 @@ static void raise_descriptor_limit(void)
     (void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+/* The pool has VMs of the size that a pod without limits gets. */
+static void use_clones(Daemon *d)
+{
+    const DaemonConfig *c = d->config;
+    uint64_t vcpus = c->vmm.max_default_vcpus ?: sizing_host_cpus();
+
+    if (!c->templates)
+        return;
+    vcpus = vcpus < c->vmm.default_vcpus ? c->vmm.default_vcpus : vcpus;
+    sandbox_settings_use_clones(
+        &d->settings, &(SandboxCloneSettings){
+                          .templates_dir = c->templates_dir,
+                          .max_templates = c->max_templates,
+                          .templates_max_mb = c->templates_max_mb,
+                          .pool_size = (unsigned)c->pool_size,
+                          .max_pool_size = (unsigned)c->max_pool_size,
+                          .pool_vcpus = (unsigned)(vcpus > CONFIG_VCPUS_MAX ? CONFIG_VCPUS_MAX : vcpus),
+                          .pool_idle_usec = c->pool_idle_timeout_secs * USEC_PER_SEC,
+                          .pool_reserve_mb = c->pool_reserve_mb,
+                      });
+}
+
 static int daemon_start(Daemon *d, const char *file, Error *e)
 {
     int fd, r;
@@ -101,6 +124,7 @@ static int daemon_start(Daemon *d, const char *file, Error *e)
     r = sandbox_settings_init(&d->settings, &d->config->vmm, d->config->state_dir, e);
     if (r < 0)
         return r;
+    use_clones(d);
     if (d->settings.no_vmm_reason)
         log_error("%s", d->settings.no_vmm_reason);
     else if (d->settings.emulate)

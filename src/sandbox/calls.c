@@ -5,7 +5,7 @@
 
 #include "base/fd.h"
 #include "base/trace.h"
-#include "sandbox/service.h"
+#include "sandbox/clones.h"
 
 #define PROTOCOL_VERSION 1
 #define NICS_MAX 8
@@ -422,6 +422,8 @@ static void handle_status(TtrpcCall *call, const ProtobufCMessage *message, void
     response.kvm = !service->settings->emulate && !service->settings->no_vmm_reason;
     if (service->settings->no_kvm_reason)
         response.kvm_reason = (char *)service->settings->no_kvm_reason;
+    if (service->clones)
+        service->settings->clones->fill_status(service->clones, &response);
     ttrpc_call_reply(call, &response.base);
 }
 

@@ -23,6 +23,20 @@
 
 #define SANDBOX_KEY_SIZE 17 /* with the NUL */
 
+/* Where VMs come from other than by a boot: templates, and a pool of their clones (clones.h). */
+typedef struct SandboxClones SandboxClones;
+
+/* Of both; their documentation is docs/configuration.md. */
+typedef struct SandboxCloneSettings {
+    const char *templates_dir;
+    uint64_t max_templates, templates_max_mb;
+    unsigned pool_size, max_pool_size;
+    unsigned pool_vcpus; /* of each VM in the pool; its memory is the default */
+    uint64_t pool_idle_usec;
+    uint64_t pool_reserve_mb; /* MiB of available memory that filling the pool leaves alone */
+    const char *proc;         /* instead of /proc, for tests; NULL: not */
+} SandboxCloneSettings;
+
 /* How VMs are run here. Strings without a mark belong to the configuration, which must outlive this. */
 typedef struct SandboxSettings {
     const char *state_dir;
@@ -42,12 +56,16 @@ typedef struct SandboxSettings {
     /* Of several owners that share a state_dir (shims without a daemon), each has one sandbox: only that one
      * is taken over or cleaned up. NULL: all of them are ours. Borrowed. */
     const char *only_namespace, *only_sandbox_id;
+    const SandboxClones *clones; /* NULL: each VM is booted for its pod */
+    SandboxCloneSettings clone;
 } SandboxSettings;
 
 /* Takes the settings from the configuration and finds out whether KVM works (in a child process, for at most
  * the configured time). A host that can run no VM is no error here: each acquire will say why. */
 int sandbox_settings_init(SandboxSettings *settings, const VmmConfig *config, const char *state_dir,
                           Error *e);
+/* Has VMs cloned, and kept ready, where the VMM can do it. What `clone` points to must outlive the settings. */
+void sandbox_settings_use_clones(SandboxSettings *settings, const SandboxCloneSettings *clone);
 void sandbox_settings_clear(SandboxSettings *settings);
 #define _cleanup_sandbox_settings_ _cleanup_(sandbox_settings_clear)
 

@@ -9,6 +9,7 @@
 #include "base/fd.h"
 #include "base/fs.h"
 #include "base/trace.h"
+#include "sandbox/clones.h"
 #include "sandbox/uid.h"
 
 static void entry_free(Entry *entry)
@@ -114,9 +115,16 @@ static void on_owner(Owner *owner, OwnerEvent event, void *userdata)
     sandbox_release(entry->sandbox);
 }
 
+static void clones_changed(SandboxService *service)
+{
+    if (service->clones)
+        service->settings->clones->changed(service->clones);
+}
+
 static void on_phase(Sandbox *sandbox, SandboxPhase phase, const Error *e, void *userdata)
 {
     Entry *entry = userdata;
+    SandboxService *service;
     SandboxTimes times;
 
     service_notify(entry);
@@ -132,6 +140,7 @@ static void on_phase(Sandbox *sandbox, SandboxPhase phase, const Error *e, void 
             service_log(entry, LOG_INFO, "took over the running VM%s%s", e ? ", but: " : "",
                         e ? error_message(e) : "");
         answer_all_acquired(entry);
+        clones_changed(entry->service);
         break;
     case SANDBOX_ENDED:
         service_log(entry, LOG_ERR, "the pod's VM has ended: %s", error_message(e));
@@ -140,7 +149,9 @@ static void on_phase(Sandbox *sandbox, SandboxPhase phase, const Error *e, void 
         if (e)
             service_log(entry, LOG_ERR, "the pod got no VM: %s", error_message(e));
         answer_all_gone(entry, e);
+        service = entry->service;
         entry_free(entry);
+        clones_changed(service);
         break;
     default:
         break;
@@ -187,12 +198,16 @@ int service_start(SandboxService *service, const Cloudhv__Daemon__V1__AcquireSan
                   const int *tap_fds, size_t n_tap_fds, Entry **ret, Error *e)
 {
     Entry *entry = entry_new(service);
-    int r;
+    int r = 0;
 
     if (!entry)
         return error_set_errno(e, -ENOMEM, "cannot make a sandbox");
-    r = sandbox_acquire(service->loop, service->settings, request, tap_fds, n_tap_fds, on_phase, entry,
-                        &entry->sandbox, e);
+    if (service->clones)
+        r = service->settings->clones->acquire(service->clones, request, tap_fds, n_tap_fds, on_phase, entry,
+                                               &entry->sandbox, e);
+    if (r == 0)
+        r = sandbox_acquire(service->loop, service->settings, request, tap_fds, n_tap_fds, on_phase, entry,
+                            &entry->sandbox, e);
     if (r < 0) {
         free(entry);
         return r;
@@ -209,19 +224,39 @@ int service_start(SandboxService *service, const Cloudhv__Daemon__V1__AcquireSan
 
 /* ------------------------------------------------------------------------------- after a restart */
 
-static void remove_leftover(SandboxService *service, const char *key, uid_t uid)
+/* A directory that another sandbox's state still names was about to be given to this one. */
+static bool has_other_owner(SandboxService *service, const SandboxState *state)
 {
-    _cleanup_free_ char *directory = state_vm_directory(service->settings->state_dir, key);
-    _cleanup_free_ char *file = state_file_path(service->settings->state_dir, key);
+    _cleanup_free_ char *other = state->vm ? state_file_path(service->settings->state_dir, state->vm) : NULL;
 
+    return other && access(other, F_OK) >= 0;
+}
+
+static void remove_leftover(SandboxService *service, const char *key, const SandboxState *state)
+{
+    _cleanup_free_ char *directory = NULL, *file = state_file_path(service->settings->state_dir, key);
+    uid_t uid = state->uid;
+
+    directory = sandbox_state_vm_directory(service->settings->state_dir, key, state);
     if (!directory || !file)
         return;
     if (uid != 0 || uid_find(file, &uid) > 0) {
         (void)uid_kill(uid, file, 5 * USEC_PER_SEC);
         uid_give(uid, file);
     }
-    (void)fs_remove_tree(directory);
+    if (!has_other_owner(service, state))
+        (void)fs_remove_tree(directory);
     (void)unlink(file);
+}
+
+/* A VM that belongs to no pod. */
+static void adopt_idle(SandboxService *service, const char *key, SandboxState *state)
+{
+    _cleanup_error_ Error e = ERROR_INIT;
+
+    if (service->clones && service->settings->clones->adopt(service->clones, state, &e) >= 0)
+        return;
+    remove_leftover(service, key, state);
 }
 
 static void adopt_one(SandboxService *service, const char *key)
@@ -238,7 +273,11 @@ static void adopt_one(SandboxService *service, const char *key)
             service->log(LOG_WARNING, "", key, error_message(&e), service->log_userdata);
         /* One that another version of this program wrote has a pod that goes on, and is left to that version. */
         if (r != -EPROTO)
-            remove_leftover(service, key, 0);
+            remove_leftover(service, key, &state);
+        return;
+    }
+    if (state.purpose) {
+        adopt_idle(service, key, &state);
         return;
     }
     entry = entry_new(service);
@@ -249,7 +288,7 @@ static void adopt_one(SandboxService *service, const char *key)
         if (service->log)
             service->log(LOG_NOTICE, state.namespace, state.sandbox_id, error_message(&e),
                          service->log_userdata);
-        remove_leftover(service, key, state.uid);
+        remove_leftover(service, key, &state);
         free(entry);
         return;
     }
@@ -313,10 +352,14 @@ int sandbox_service_new(Loop *loop, const SandboxSettings *settings, SandboxLogF
     if (!service)
         return error_set_errno(e, -ENOMEM, "cannot make the sandbox service");
     *service = (SandboxService){.loop = loop, .settings = settings, .log = log, .log_userdata = userdata};
+    if (settings->clones)
+        r = settings->clones->open(service, &service->clones, e);
     if (settings->only_sandbox_id)
         adopt_only(service);
-    else
+    else if (r >= 0)
         r = adopt_all(service, e);
+    if (r >= 0)
+        clones_changed(service);
     if (r < 0) {
         sandbox_service_free(service);
         return r;
@@ -337,6 +380,8 @@ SandboxService *sandbox_service_free(SandboxService *service)
             ttrpc_call_fail(call, TTRPC_UNAVAILABLE, "the sandbox service is ending");
         entry_free(entry);
     }
+    if (service->clones)
+        service->settings->clones->close(service->clones);
     while (service->watching)
         ttrpc_call_fail(waiter_take(&service->watching), TTRPC_UNAVAILABLE, "the sandbox service is ending");
     free(service);

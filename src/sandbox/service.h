@@ -31,6 +31,7 @@ struct SandboxService {
     Loop *loop;
     const SandboxSettings *settings;
     Entry *entries;
+    void *clones; /* of settings->clones */
     Waiter *watching; /* open Watch streams */
     SandboxLogFn log;
     void *log_userdata;

@@ -29,6 +29,9 @@ void sandbox_state_clear(SandboxState *s)
     free(s->sandbox_id);
     free(s->bundle);
     free(s->source);
+    free(s->purpose);
+    free(s->template);
+    free(s->vm);
     free(s->kernel_release);
     json_decref(s->vmm);
     *s = (SandboxState){0};
@@ -42,6 +45,11 @@ char *state_file_path(const char *state_dir, const char *key)
 char *state_vm_directory(const char *state_dir, const char *key)
 {
     return string_printf("%s/vm/%s", state_dir, key);
+}
+
+char *sandbox_state_vm_directory(const char *state_dir, const char *key, const SandboxState *state)
+{
+    return state_vm_directory(state_dir, state->vm ?: key);
 }
 
 int state_prepare_directory(const char *state_dir, Error *e)
@@ -90,9 +98,11 @@ int sandbox_state_write(const char *state_dir, const char *key, const SandboxSta
     _cleanup_json_ json_t *j = NULL;
     int r;
 
-    j = json_pack("{s:i, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:b, s:I, s:I, s:I, s:s*, s:b, s:O*, s:o}",
+    j = json_pack("{s:i, s:s, s:s, s:s, s:s, s:s*, s:s*, s:s*, s:I, s:I, s:I, s:b, s:I, s:I, s:I, s:s*, s:b, "
+                  "s:O*, s:o}",
                   "version", STATE_VERSION, "namespace", s->namespace, "sandbox", s->sandbox_id, "bundle",
-                  s->bundle ?: "", "source", s->source ?: "", "shim_pid", (json_int_t)s->shim_pid,
+                  s->bundle ?: "", "source", s->source ?: "", "purpose", s->purpose, "template", s->template,
+                  "vm", s->vm, "shim_pid", (json_int_t)s->shim_pid,
                   "shim_start_time", (json_int_t)s->shim_start_time, "uid", (json_int_t)s->uid, "running",
                   (int)s->running, "vcpus", (json_int_t)s->vcpus, "memory_mb", (json_int_t)s->memory_mb,
                   "since_usec", (json_int_t)s->since_usec, "kernel_release", s->kernel_release, "emulated",
@@ -176,6 +186,9 @@ int sandbox_state_read(const char *state_dir, const char *key, SandboxState *ret
         (r = read_string(j, "sandbox", path, &s.sandbox_id, e)) < 0 ||
         (r = read_string(j, "bundle", path, &s.bundle, e)) < 0 ||
         (r = read_string(j, "source", path, &s.source, e)) < 0 ||
+        (r = read_string(j, "purpose", path, &s.purpose, e)) < 0 ||
+        (r = read_string(j, "template", path, &s.template, e)) < 0 ||
+        (r = read_string(j, "vm", path, &s.vm, e)) < 0 ||
         (r = read_string(j, "kernel_release", path, &s.kernel_release, e)) < 0 ||
         (r = json_get_uint(j, "shim_pid", path, 0, INT32_MAX, &shim_pid, e)) < 0 ||
         (r = json_get_uint(j, "shim_start_time", path, 0, INT64_MAX, &s.shim_start_time, e)) < 0 ||
@@ -189,6 +202,9 @@ int sandbox_state_read(const char *state_dir, const char *key, SandboxState *ret
         return r;
     if (!s.namespace || !s.sandbox_id || uid == 0)
         return error_set(e, -EBADMSG, "%s: namespace, sandbox or uid is missing", path);
+    if (s.vm && (strlen(s.vm) != SANDBOX_KEY_SIZE - 1 ||
+                 strspn(s.vm, "0123456789abcdef") != SANDBOX_KEY_SIZE - 1))
+        return error_set(e, -EBADMSG, "%s: \"%s\" names no directory of a VM", path, s.vm);
     s.shim_pid = (uint32_t)shim_pid;
     s.uid = (uid_t)uid;
     s.vcpus = (unsigned)vcpus;

@@ -20,7 +20,10 @@ typedef struct SandboxState {
     char *namespace;
     char *sandbox_id;
     char *bundle;
-    char *source; /* "cold", … */
+    char *source; /* "cold", "template", "pool" */
+    char *purpose;  /* of a VM that belongs to no pod: "pool", "template"; otherwise NULL */
+    char *template; /* key of the one that it is a clone of, or NULL */
+    char *vm;       /* name of the VM's directory, NULL: as the sandbox's key */
     uint32_t shim_pid;
     uint64_t shim_start_time;
     uid_t uid;
@@ -41,6 +44,8 @@ void sandbox_state_clear(SandboxState *state);
 /* Paths below state_dir; the caller frees them; NULL when out of memory. */
 char *state_file_path(const char *state_dir, const char *key);
 char *state_vm_directory(const char *state_dir, const char *key);
+/* The same of a sandbox whose VM may have been another's before. */
+char *sandbox_state_vm_directory(const char *state_dir, const char *key, const SandboxState *state);
 
 /* Makes state_dir and what lies below it. */
 int state_prepare_directory(const char *state_dir, Error *e);

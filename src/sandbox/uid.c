@@ -6,7 +6,6 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdbool.h>
 #include <string.h>
 
 #include "base/fs.h"
@@ -41,7 +40,7 @@ int uid_take(uid_t base, unsigned count, const char *owner, uid_t *ret, Error *e
                      UID_REGISTRY);
 }
 
-static bool belongs_to(uid_t uid, const char *owner)
+bool uid_belongs(uid_t uid, const char *owner)
 {
     char path[PATH_MAX], target[PATH_MAX];
     ssize_t n;
@@ -59,8 +58,28 @@ void uid_give(uid_t uid, const char *owner)
     char path[PATH_MAX];
 
     link_path(uid, path);
-    if (belongs_to(uid, owner))
+    if (uid_belongs(uid, owner))
         (void)unlink(path);
+}
+
+int uid_move(uid_t uid, const char *from, const char *to)
+{
+    char path[PATH_MAX], temporary[PATH_MAX];
+    int r;
+
+    if (!uid_belongs(uid, from))
+        return -ESTALE;
+    link_path(uid, path);
+    /* Not a number, so that nobody takes it for a uid's. One that is left by a crash is replaced. */
+    snprintf(temporary, sizeof(temporary), UID_REGISTRY "/.%u", uid);
+    (void)unlink(temporary);
+    if (symlink(to, temporary) < 0)
+        return -errno;
+    if (rename(temporary, path) >= 0)
+        return 0;
+    r = -errno;
+    (void)unlink(temporary);
+    return r;
 }
 
 int uid_find(const char *owner, uid_t *ret)
@@ -74,7 +93,7 @@ int uid_find(const char *owner, uid_t *ret)
         char *end;
         unsigned long uid = strtoul(de->d_name, &end, 10);
 
-        if (*end || end == de->d_name || !belongs_to((uid_t)uid, owner))
+        if (*end || end == de->d_name || !uid_belongs((uid_t)uid, owner))
             continue;
         *ret = (uid_t)uid;
         return 1;
@@ -128,7 +147,7 @@ static int kill_all(uid_t uid, uint64_t timeout_usec)
 
 int uid_kill(uid_t uid, const char *owner, uint64_t timeout_usec)
 {
-    return belongs_to(uid, owner) ? kill_all(uid, timeout_usec) : 0;
+    return uid_belongs(uid, owner) ? kill_all(uid, timeout_usec) : 0;
 }
 
 int uid_reclaim(const char *state_dir)

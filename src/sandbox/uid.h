@@ -6,6 +6,7 @@
  * killing by uid must never reach another owner's VM: UID_REGISTRY/N is a symbolic link to the state file of
  * N's sandbox. */
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -22,6 +23,12 @@ int uid_find(const char *owner, uid_t *ret);
 
 /* Gives it back; a uid that somebody else has is left alone. */
 void uid_give(uid_t uid, const char *owner);
+
+/* Whether it is taken for `owner`. */
+bool uid_belongs(uid_t uid, const char *owner);
+
+/* Makes what `from` has `to`'s, in one step. -ESTALE when it is not `from`'s. */
+int uid_move(uid_t uid, const char *from, const char *to);
 
 /* Kills every process that runs under the uid, if it is the owner's, and waits for at most `timeout_usec`
  * until they are gone. Returns how many there were, or -ETIMEDOUT. */

@@ -13,6 +13,7 @@ typedef enum SandboxPhase {
     SANDBOX_NEW,
     SANDBOX_BOOTING,     /* the VMM is being started */
     SANDBOX_IDENTIFYING, /* the agent is awaited and gets the pod's identity */
+    SANDBOX_READY,       /* the agent has answered, and there is no pod for it yet */
     SANDBOX_RUNNING,
     SANDBOX_ENDED,     /* the VMM is gone by itself; kept until released, for its reason */
     SANDBOX_RELEASING, /* the VMM is being killed */

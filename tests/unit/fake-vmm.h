@@ -7,6 +7,7 @@
  */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,7 @@
 #include "agent.pb-c.h"
 #include "base/fd.h"
 #include "base/fs.h"
+#include "base/process.h"
 #include "sandbox/vm.h"
 #include "ttrpc/ttrpc.h"
 
@@ -33,7 +35,7 @@ typedef struct FakeGuestCall {
 typedef struct FakeOp {
     struct FakeOp *next;
     LoopSource *source;
-    struct FakeVm *vm;
+    Vmm *vmm;
     VmmDoneFn done;
     void *userdata;
     int number;
@@ -45,9 +47,13 @@ typedef struct FakeVm {
     /* What the next operations come to. */
     int boot_now, boot, add_now, add, remove_now, remove; /* negative errno; "now": from the call itself */
     unsigned add_fails_at; /* the disk, counted from 1, whose plugging fails with `add` */
+    int restore_now, restore, snapshot, nic;
+    bool several;      /* more than one VM at a time */
+    unsigned features; /* of the program: what a probe of it says */
+    bool automatic;    /* the guests answer by themselves */
 
-    Vmm *vmm; /* the one that there is */
-    unsigned booted, killed, freed;
+    Vmm *vmm; /* the one that there is, or the newest */
+    unsigned booted, restored, saved, killed, freed, n_nics;
     char disks[FAKE_DISKS_MAX][24]; /* serials of what is plugged, in order */
     unsigned n_disks;
 
@@ -62,6 +68,9 @@ typedef struct FakeVm {
 
 struct Vmm {
     FakeVm *vm;
+    Vmm *next;
+    bool paused, for_template;
+    bool vanished; /* its process has ended, which has yet to be told */
     VmmExitFn exited;
     void *userdata;
     FakeOp *ops;
@@ -89,9 +98,9 @@ static inline void fake_must(bool condition, const char *what)
 
 static inline void on_fake_op(_unused_ LoopSource *source, void *userdata)
 {
-    FakeOp *op = userdata, **link = &op->vm->vmm->ops;
+    FakeOp *op = userdata, **link = &op->vmm->ops;
     _cleanup_error_ Error e = ERROR_INIT;
-    Vmm *vmm = op->vm->vmm;
+    Vmm *vmm = op->vmm;
     FakeOp copy = *op;
 
     while (*link != op)
@@ -109,7 +118,7 @@ static inline void fake_op(Vmm *vmm, VmmDoneFn done, void *userdata, int number)
     FakeOp *op = calloc(1, sizeof(*op));
 
     fake_must(op, "out of memory");
-    *op = (FakeOp){.next = vmm->ops, .vm = vmm->vm, .done = done, .userdata = userdata, .number = number};
+    *op = (FakeOp){.next = vmm->ops, .vmm = vmm, .done = done, .userdata = userdata, .number = number};
     vmm->ops = op;
     fake_must(loop_add_defer(vmm->vm->loop, on_fake_op, op, &op->source) >= 0, "cannot defer");
 }
@@ -129,8 +138,8 @@ static inline Vmm *fake_vmm_new(VmmExitFn exited, void *userdata)
 {
     Vmm *vmm = calloc(1, sizeof(*vmm));
 
-    fake_must(vmm && fake_vm && !fake_vm->vmm, "no VM");
-    *vmm = (Vmm){.vm = fake_vm, .exited = exited, .userdata = userdata};
+    fake_must(vmm && fake_vm && (fake_vm->several || !fake_vm->vmm), "no VM");
+    *vmm = (Vmm){.vm = fake_vm, .next = fake_vm->vmm, .exited = exited, .userdata = userdata};
     fake_vm->vmm = vmm;
     return vmm;
 }
@@ -146,6 +155,67 @@ int vmm_boot(_unused_ Loop *loop, _unused_ const VmmDriver *driver, const VmmSpe
     fake_op(*ret, done, userdata, fake_vm->boot);
     /* A VMM whose boot has failed is gone already. */
     (*ret)->ended = fake_vm->boot < 0;
+    (*ret)->for_template = spec->template_directory;
+    return 0;
+}
+
+int vmm_probe(_unused_ const VmmDriver *driver, _unused_ const char *binary, _unused_ uint64_t timeout_usec,
+              unsigned *ret_features, _unused_ Error *e)
+{
+    *ret_features = fake_vm->features;
+    return 0;
+}
+
+int vmm_restore(_unused_ Loop *loop, _unused_ const VmmDriver *driver, const VmmSpec *spec,
+                const char *directory, VmmDoneFn done, VmmExitFn exited, void *userdata, Vmm **ret, Error *e)
+{
+    _cleanup_free_ char *ram = fs_join(directory, "ram");
+
+    fake_must(spec->uid != 0 && spec->vcpus > 0 && spec->memory > 0 && spec->n_nics == 0, "a wrong specification");
+    fake_must(ram && access(ram, F_OK) == 0, "a template without memory");
+    if (fake_vm->restore_now < 0)
+        return error_set(e, fake_vm->restore_now, "the fake VMM does not start a clone");
+    fake_vm->restored++;
+    *ret = fake_vmm_new(exited, userdata);
+    fake_op(*ret, done, userdata, fake_vm->restore);
+    (*ret)->ended = fake_vm->restore < 0;
+    return 0;
+}
+
+int vmm_pause(Vmm *vmm, VmmDoneFn done, void *userdata, _unused_ Error *e)
+{
+    vmm->paused = true;
+    fake_op(vmm, done, userdata, 0);
+    return 0;
+}
+
+static inline void fake_file(const char *directory, const char *name, size_t size)
+{
+    _cleanup_free_ char *path = fs_join(directory, name);
+    FILE *file = path ? fopen(path, "we") : NULL;
+
+    fake_must(file && fputs(name, file) >= 0 && ftruncate(fileno(file), (off_t)size) == 0 && fclose(file) == 0,
+              "no file");
+}
+
+/* A large file for the memory, and a small one for the rest. */
+int vmm_snapshot(Vmm *vmm, const char *directory, VmmDoneFn done, void *userdata, _unused_ Error *e)
+{
+    fake_must(vmm->paused && vmm->for_template, "a VM that cannot become a template");
+    fake_file(directory, "ram", 8 << 20);
+    if (vmm->vm->snapshot >= 0) {
+        fake_file(directory, "state", 100);
+        vmm->vm->saved++;
+    }
+    fake_op(vmm, done, userdata, vmm->vm->snapshot);
+    return 0;
+}
+
+int vmm_add_nic(Vmm *vmm, const char *id, const VmmNic *nic, VmmDoneFn done, void *userdata, _unused_ Error *e)
+{
+    fake_must(*id && nic->tap_fd >= 0 && fcntl(nic->tap_fd, F_GETFD) >= 0, "a NIC without TAP");
+    vmm->vm->n_nics++;
+    fake_op(vmm, done, userdata, vmm->vm->nic);
     return 0;
 }
 
@@ -192,7 +262,11 @@ Vmm *vmm_free(Vmm *vmm)
     fake_ops_drop(vmm);
     loop_source_free(vmm->exit_source);
     vmm->vm->freed++;
-    vmm->vm->vmm = NULL;
+    for (Vmm **link = &vmm->vm->vmm; *link; link = &(*link)->next)
+        if (*link == vmm) {
+            *link = vmm->next;
+            break;
+        }
     free(vmm);
     return NULL;
 }
@@ -202,14 +276,17 @@ unsigned vmm_features(_unused_ const Vmm *vmm)
     return VMM_HOTPLUG_DISK;
 }
 
-pid_t vmm_pid(_unused_ const Vmm *vmm)
+pid_t vmm_pid(const Vmm *vmm)
 {
-    return getpid();
+    return vmm->vanished ? -1 : getpid();
 }
 
 uint64_t vmm_start_time(_unused_ const Vmm *vmm)
 {
-    return 1;
+    uint64_t time = 0;
+
+    fake_must(process_start_time(getpid(), &time) >= 0, "no time");
+    return time;
 }
 
 const VmmDriver *vmm_driver(_unused_ const Vmm *vmm)
@@ -268,15 +345,19 @@ int vmm_remove_disk(Vmm *vmm, const char *serial, VmmDoneFn done, void *userdata
 }
 
 /* The VMM ends by itself. */
-static inline void fake_vmm_ends(FakeVm *f, const char *reason)
+static inline void fake_one_ends(Vmm *vmm, const char *reason)
 {
-    Vmm *vmm = f->vmm;
 
     if (!vmm || vmm->ended)
         return;
     vmm->ended = true;
     fake_ops_drop(vmm);
     vmm->exited(vmm, &(VmmExit){.reason = reason}, vmm->userdata);
+}
+
+static inline void fake_vmm_ends(FakeVm *f, const char *reason)
+{
+    fake_one_ends(f->vmm, reason);
 }
 
 /* ------------------------------------------------------------------------------------------------------
@@ -297,10 +378,30 @@ static inline void on_guest_cancel(TtrpcCall *call, void *userdata)
     ttrpc_call_fail(call, TTRPC_CANCELED, "nobody waits");
 }
 
+/* As an agent that is well, but older than Quiesce. */
+static inline void fake_guest_answers(TtrpcCall *call)
+{
+    Cloudhv__Agent__V1__HelloResponse hello = CLOUDHV__AGENT__V1__HELLO_RESPONSE__INIT;
+    Cloudhv__Agent__V1__IdentityResponse identity = CLOUDHV__AGENT__V1__IDENTITY_RESPONSE__INIT;
+
+    hello.protocol = 1;
+    hello.kernel_release = (char *)"6.12.9";
+    if (strcmp(ttrpc_call_method(call), "Hello") == 0)
+        ttrpc_call_reply(call, &hello.base);
+    else if (strcmp(ttrpc_call_method(call), "Identity") == 0)
+        ttrpc_call_reply(call, &identity.base);
+    else
+        ttrpc_call_fail(call, TTRPC_UNIMPLEMENTED, "the fake guest has no %s", ttrpc_call_method(call));
+}
+
 static inline void on_guest_call(TtrpcCall *call, const ProtobufCMessage *request, void *userdata)
 {
     FakeVm *f = userdata;
 
+    if (f->automatic) {
+        fake_guest_answers(call);
+        return;
+    }
     if (f->n_calls == FAKE_GUEST_CALLS_MAX) {
         ttrpc_call_fail(call, TTRPC_RESOURCE_EXHAUSTED, "too many calls");
         return;

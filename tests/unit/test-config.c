@@ -107,6 +107,12 @@ static void test_defaults(void **state)
     assert_string_equal(daemon->state_dir, "/run/cloudhv/daemon");
     assert_int_equal(daemon->pool_size, 3);
     assert_int_equal(daemon->max_pool_size, 10);
+    assert_int_equal(daemon->pool_idle_timeout_secs, 300);
+    assert_int_equal(daemon->pool_reserve_mb, 512);
+    assert_true(daemon->templates);
+    assert_string_equal(daemon->templates_dir, "/var/lib/cloudhv/templates");
+    assert_int_equal(daemon->max_templates, 8);
+    assert_int_equal(daemon->templates_max_mb, 4096);
     assert_int_equal(daemon->warmup_duration_secs, 30);
     assert_int_equal(daemon->max_snapshots, 100);
     assert_string_equal(daemon->warm_snapshots, "annotated");

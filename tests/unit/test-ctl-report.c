@@ -64,6 +64,8 @@ static void test_status(void **state)
 {
     Cloudhv__Daemon__V1__SandboxStatus sandbox = CLOUDHV__DAEMON__V1__SANDBOX_STATUS__INIT;
     Cloudhv__Daemon__V1__SandboxStatus *sandboxes[] = {&sandbox};
+    Cloudhv__Daemon__V1__TemplateStatus template = CLOUDHV__DAEMON__V1__TEMPLATE_STATUS__INIT;
+    Cloudhv__Daemon__V1__TemplateStatus *templates[] = {&template};
     DaemonStatus status = CLOUDHV__DAEMON__V1__STATUS_RESPONSE__INIT;
     _cleanup_free_ char *text = NULL, *json = NULL;
     _cleanup_json_ json_t *root = NULL;
@@ -83,12 +85,26 @@ static void test_status(void **state)
     status.kvm_reason = (char *)"no device";
     status.sandboxes = sandboxes;
     status.n_sandboxes = 1;
+    template.key = (char *)"00112233445566778899aabbccddeeff";
+    template.state = (char *)"ready";
+    template.vcpus = 2;
+    template.memory_mb = 128;
+    template.bytes = 57 << 20;
+    template.created_usec = 3600 * 1000000ULL;
+    template.clones = 12;
+    status.templates = templates;
+    status.n_templates = 1;
+    status.pool_ready = 2;
+    status.pool_target = 3;
 
     f = open_memstream(&text, &n);
     assert_int_equal(daemon_status_print(&status, 3 * 3600 * 1000000ULL, f), 0);
     fclose(f);
     assert_non_null(strstr(text, "VMM none, no KVM: no device\n"));
     assert_non_null(strstr(text, "k8s.io     0123456789abc running       2h     4711"));
+    assert_non_null(strstr(text, "pool 2 of 3"));
+    assert_non_null(strstr(text, "00112233445566778899aabbccddeeff ready         2h      2     128       57     12\n"));
+    assert_null(strstr(text, "No templates"));
     f = open_memstream(&json, &n);
     assert_int_equal(daemon_status_print_json(&status, f), 0);
     fclose(f);
@@ -96,6 +112,8 @@ static void test_status(void **state)
     assert_int_equal(
         json_array_size(json_object_get(json_array_get(json_object_get(root, "sandboxes"), 0), "containers")),
         2);
+    assert_int_equal(json_integer_value(json_object_get(json_array_get(json_object_get(root, "templates"), 0), "clones")),
+                     12);
 }
 
 static void test_status_without_daemon(void **state)

@@ -80,6 +80,31 @@ static void test_state_comes_back_as_written(void **state)
     assert_int_equal(b.containers[1].n_serials, 0);
 }
 
+/* What only a clone's state has; an absent key is NULL. */
+static void test_state_of_a_clone(void **state)
+{
+    _cleanup_sandbox_state_ SandboxState a = {0}, b = {0}, c = {0};
+    _cleanup_free_ char *own = NULL, *other = NULL;
+
+    fill(&a);
+    assert_int_equal(sandbox_state_write(*state, KEY, &a, NULL), 0);
+    assert_int_equal(sandbox_state_read(*state, KEY, &b, NULL), 0);
+    assert_null(b.purpose);
+    assert_null(b.template);
+    assert_null(b.vm);
+    own = sandbox_state_vm_directory(*state, KEY, &b);
+    assert_non_null(strstr(own, "/vm/" KEY));
+    a.purpose = strdup("pool");
+    a.template = strdup("ab");
+    a.vm = strdup("fedcba9876543210");
+    assert_int_equal(sandbox_state_write(*state, KEY, &a, NULL), 0);
+    assert_int_equal(sandbox_state_read(*state, KEY, &c, NULL), 0);
+    assert_string_equal(c.purpose, "pool");
+    assert_string_equal(c.template, "ab");
+    other = sandbox_state_vm_directory(*state, KEY, &c);
+    assert_non_null(strstr(other, "/vm/fedcba9876543210"));
+}
+
 static void test_dropping_containers(void **state)
 {
     _cleanup_sandbox_state_ SandboxState s = {0};
@@ -118,6 +143,8 @@ static void test_damaged_files_are_refused_by_name(void **state)
         {"{\"version\": 1, \"namespace\": \"a\", \"sandbox\": \"b\", \"uid\": 5, \"containers\": [{\"id\": "
          "\"c\", \"disks\": [1]}]}",
          "is no string", -EBADMSG},
+        {"{\"version\": 1, \"namespace\": \"a\", \"sandbox\": \"b\", \"uid\": 5, \"vm\": \"..\"}",
+         "names no directory of a VM", -EBADMSG},
     };
 
     for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
@@ -166,6 +193,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_state_comes_back_as_written, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_state_of_a_clone, setup, teardown),
         cmocka_unit_test(test_dropping_containers),
         cmocka_unit_test_setup_teardown(test_damaged_files_are_refused_by_name, setup, teardown),
         cmocka_unit_test_setup_teardown(test_leftovers_are_removed_by_name_alone, setup, teardown),

@@ -35,6 +35,23 @@ static void test_taken_once_and_run_out(void **state)
     uid_give(c, "/nonexistent/c");
 }
 
+static void test_moved(void **state)
+{
+    uid_t a = 0, b = 0;
+
+    if (geteuid() != 0)
+        skip();
+    assert_int_equal(uid_take(BASE, 2, "/nonexistent/a", &a, NULL), 0);
+    assert_int_equal(uid_move(a, "/nonexistent/b", "/nonexistent/c"), -ESTALE);
+    assert_true(uid_belongs(a, "/nonexistent/a"));
+    assert_int_equal(uid_move(a, "/nonexistent/a", "/nonexistent/c"), 0);
+    assert_false(uid_belongs(a, "/nonexistent/a"));
+    assert_int_equal(uid_find("/nonexistent/c", &b), 1);
+    assert_int_equal(b, a);
+    uid_give(a, "/nonexistent/c");
+    assert_int_equal(uid_find("/nonexistent/c", &b), 0);
+}
+
 static int become(void *userdata)
 {
     const uid_t *uid = userdata;
@@ -128,6 +145,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_taken_once_and_run_out),
+        cmocka_unit_test(test_moved),
         cmocka_unit_test(test_only_the_owner_kills),
         cmocka_unit_test(test_find),
         cmocka_unit_test(test_reclaim_spares_others_and_the_living),

@@ -29,6 +29,11 @@ def of_program(bin_dir, which):
         return []
 
 
+def is_of_clones(point):
+    """A step of the daemon's that only VMs from templates take."""
+    return point.split(".")[1] in ("assign", "clone", "pool", "prepare", "template")
+
+
 def can_inject(binary):
     """Was the program built with fault injection?"""
     with open(binary, "rb") as f:
