@@ -43,7 +43,7 @@ static SlotNames names_of(const QemuSlot *slot)
     snprintf(n.device, sizeof(n.device), "%c%u.%s", slot->kind == SLOT_DISK ? 'd' : 'n', slot->index,
              slot->name);
     snprintf(n.backend, sizeof(n.backend), "%s%u", slot->kind == SLOT_DISK ? "disk" : "net", slot->index);
-    qemu_slot_place(slot->index, n.bus, n.address);
+    qemu_slot_place(slot->qemu->machine, slot->index, n.bus, n.address);
     snprintf(n.fdset_path, sizeof(n.fdset_path), "/dev/fdset/%i", n.fdset);
     return n;
 }
