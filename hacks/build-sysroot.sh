@@ -51,6 +51,10 @@ build() {
         # shellcheck disable=SC2016 # dpkg's own variables
         dpkg-deb --show --showformat '${Package} ${Version} ${Architecture} ${source:Package} ${source:Version}\n' "$deb"
     done | LC_ALL=C sort >"$out/packages"
+    # Debian's systems have one directory for both, and so say the packages' files for pkg-config.
+    cp -a "$out/lib/." "$out/usr/lib/"
+    rm -rf "${out:?}/lib"
+    ln -s usr/lib "$out/lib"
     # Absolute links lead into the machine's own root.
     while IFS= read -r -d '' link; do
         ln -sfr "$out$(readlink "$link")" "$link"

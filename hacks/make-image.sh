@@ -5,11 +5,14 @@
 #   hacks/make-image.sh busybox|web
 #     busybox   Debian's static busybox, with its httpd as the command: two layers, 2 MB
 #     web       Debian's nginx with its libraries: four layers, 20 MB
+# CLOUDHV_ARCH=arm64 makes it of that architecture's packages.
 set -euo pipefail
 # shellcheck source=lib/common.sh
 . "$(dirname "$0")/lib/common.sh"
 
 suite=bookworm
+packages=$suite
+[ "$arch" = "$machine_arch" ] || packages=$suite:$arch
 libraries=(libc6 libcrypt1 libpcre2-8-0 libssl3 zlib1g libgcc-s1)
 server=(nginx nginx-common)
 
@@ -19,7 +22,7 @@ unpack() { # unpack DIRECTORY PACKAGE...
     mkdir -p "$directory"/usr/{bin,lib,lib64,sbin} deb
     # What a merged /usr looks like; packages still name /lib and /bin.
     for name in bin lib lib64 sbin; do ln -s "usr/$name" "$directory/$name"; done
-    (cd deb && "$top/hacks/lib/apt-private.sh" "$suite" download -qq "$@")
+    (cd deb && "$top/hacks/lib/apt-private.sh" "$packages" download -qq "$@")
     for package in "$@"; do
         dpkg-deb --fsys-tarfile deb/"$package"_*.deb | tar -x --keep-directory-symlink -C "$directory"
     done
@@ -50,5 +53,5 @@ busybox | web) ;;
 *) die "usage: make-image.sh busybox|web" ;;
 esac
 need_packages python3 dpkg-dev
-directory=$(cached "image-$kind" "$(content_key "$kind" "$suite" "$0" "${0%.sh}.py" "$top/hacks/lib/oci_image.py")" build)
+directory=$(cached "image-$kind$suffix" "$(content_key "$kind" "$suite" "$0" "${0%.sh}.py" "$top/hacks/lib/oci_image.py")" build)
 echo "$directory/$kind.tar"

@@ -32,7 +32,7 @@ cross_setup() {
 cross_meson_file() {
     local compiler="'${cross_prefix}gcc'" tools=$cross_prefix link=''
     [ "$2" = gcc ] || {
-        compiler="'clang', '--target=aarch64-linux-gnu', '-fuse-ld=lld'" tools=llvm- link="c_ld = 'lld'"
+        compiler="'clang', '--target=aarch64-linux-gnu'" tools=llvm- link="c_ld = 'lld'"
     }
     [ "$2" = gcc ] && tools=${cross_prefix}gcc-
     cat >"$1" <<INI
