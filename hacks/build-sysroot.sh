@@ -55,6 +55,11 @@ build() {
     cp -a "$out/lib/." "$out/usr/lib/"
     rm -rf "${out:?}/lib"
     ln -s usr/lib "$out/lib"
+    # Relative to the file: the directory is moved once it is complete.
+    # shellcheck disable=SC2016 # pkg-config's own variable
+    find "$out/usr/lib" -name '*.pc' -exec sed -i 's|=/usr\>|=${pcfiledir}/../../..|' {} +
+    # shellcheck disable=SC2016 # pkg-config's own variable
+    find "$out/usr/share" -name '*.pc' -exec sed -i 's|=/usr\>|=${pcfiledir}/../..|' {} +
     # Absolute links lead into the machine's own root.
     while IFS= read -r -d '' link; do
         ln -sfr "$out$(readlink "$link")" "$link"

@@ -17,12 +17,17 @@ libraries=(libc6 libcrypt1 libpcre2-8-0 libssl3 zlib1g libgcc-s1)
 server=(nginx nginx-common)
 
 unpack() { # unpack DIRECTORY PACKAGE...
-    local directory=$1 package
-    shift
+    unpack_from "$packages" "$@"
+}
+
+unpack_from() { # unpack_from SUITE DIRECTORY PACKAGE...
+    local from=$1 directory=$2 package
+    shift 2
+    rm -rf deb
     mkdir -p "$directory"/usr/{bin,lib,lib64,sbin} deb
     # What a merged /usr looks like; packages still name /lib and /bin.
     for name in bin lib lib64 sbin; do ln -s "usr/$name" "$directory/$name"; done
-    (cd deb && "$top/hacks/lib/apt-private.sh" "$packages" download -qq "$@")
+    (cd deb && "$top/hacks/lib/apt-private.sh" "$from" download -qq "$@")
     for package in "$@"; do
         dpkg-deb --fsys-tarfile deb/"$package"_*.deb | tar -x --keep-directory-symlink -C "$directory"
     done
@@ -37,6 +42,7 @@ build() {
     cd "$work"
     say "making the image $kind from Debian packages"
     unpack busybox busybox-static
+    [ "$packages" = "$suite" ] || unpack_from "$suite" native busybox-static
     if [ "$kind" = web ]; then
         unpack libraries "${libraries[@]}"
         unpack server "${server[@]}"

@@ -19,9 +19,8 @@ cross_setup() {
     need_packages gcc-aarch64-linux-gnu pkg-config
     sysroot=$("$top/hacks/build-sysroot.sh")
     export CC="${cross_prefix}gcc --sysroot=$sysroot"
-    # The packages' files name no sysroot, and this machine's own are none of ours.
+    # This machine's own are none of ours.
     export PKG_CONFIG_LIBDIR=$sysroot/usr/lib/aarch64-linux-gnu/pkgconfig:$sysroot/usr/share/pkgconfig
-    export PKG_CONFIG_SYSROOT_DIR=$sysroot
     case $($CC -print-file-name=libc.a) in
     "$sysroot"/*) ;;
     *) die "the compiler prefers the libc of libc6-dev-arm64-cross, which gets no security updates: remove that package" ;;
@@ -43,7 +42,6 @@ strip = '${tools}strip'
 pkgconfig = 'pkg-config'
 $link
 [properties]
-sys_root = '$sysroot'
 pkg_config_libdir = '$sysroot/usr/lib/aarch64-linux-gnu/pkgconfig:$sysroot/usr/share/pkgconfig'
 [host_machine]
 system = 'linux'
