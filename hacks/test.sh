@@ -222,7 +222,7 @@ judge_skips() {
 [ "$(id -u)" = 0 ] || die "must be run as root"
 need_packages build-essential meson ninja-build pkg-config clang libclang-rt-14-dev llvm lld libsystemd-dev libprotobuf-c-dev \
     protobuf-c-compiler libnl-3-dev libjansson-dev libcmocka-dev shellcheck git containerd runc \
-    containernetworking-plugins qemu-system-x86 e2fsprogs iproute2 busybox-static python3-grpcio python3-grpc-tools \
+    containernetworking-plugins qemu-system-x86 qemu-system-arm e2fsprogs iproute2 busybox-static python3-grpcio python3-grpc-tools \
     python3-pytest python3-pytest-timeout strace systemd man-db openssl procps
 stages=("$@")
 [ ${#stages[@]} -gt 0 ] || stages=(static unit fuzz build demo sysext integration sanitizer appliance)
