@@ -173,6 +173,8 @@ static int check_supported(const VmmSpec *spec, const char *from, Error *e)
                          spec->n_nics);
     if (from && spec->template_directory)
         return error_set(e, -EINVAL, "a clone of a template cannot become a template");
+    if ((from || spec->template_directory) && qemu_machine_of(spec->binary) == QEMU_VIRT)
+        return error_set(e, -EOPNOTSUPP, "VMM driver qemu does not support templates of arm64 guests");
     if (!spec->emulate && qemu_machine_of(spec->binary) != QEMU_MACHINE_OF_HOST)
         return error_set(e, -EOPNOTSUPP, "%s cannot use this host's KVM, it is for another architecture",
                          spec->binary);
@@ -329,6 +331,8 @@ static unsigned qemu_features_of(const Vmm *vmm)
     unsigned features = QEMU_FEATURES;
 
     (void)qemu_features_of_version(qmp_client_version(qemu_of((Vmm *)vmm)->qmp), &features);
+    if (qemu_of((Vmm *)vmm)->machine == QEMU_VIRT)
+        features &= ~(unsigned)VMM_TEMPLATE;
     return features;
 }
 
