@@ -305,7 +305,7 @@ int qemu_args_build(const QemuSetup *s, char ***ret, Error *e)
     add_memory(&a, s);
     if (!s->incoming)
         add_kernel(&a, s);
-    if (s->machine == QEMU_Q35) /* virt has none: the agent's Identity is all that a clone is told by */
+    if (s->machine == QEMU_Q35) /* virt has none */
         args_add_json(&a, "-device", json_pack("{s:s, s:s}", "driver", "vmgenid", "guid", "auto"));
     add_root_disk(&a, s);
     add_channels(&a, s);
