@@ -4,11 +4,16 @@
 # Builds the CNI plugins of the system extension as one static program, from Debian 13's source packages and with
 # its Go compiler, unpacked and not installed. Apart they are 3 to 4 MB each, of which most is the same. Prints the
 # directory that holds `cni`, to be linked to under each plugin's name, and `names`. Cached by the sources' checksums
-# and by this recipe.
+# and by this recipe. CLOUDHV_ARCH=arm64 is all that Go needs to compile for it.
 set -euo pipefail
 # shellcheck source=lib/common.sh
 . "$(dirname "$0")/lib/common.sh"
 
+case $arch in
+x86-64) export GOARCH=amd64 ;;
+arm64) export GOARCH=arm64 ;;
+*) die "cannot compile for $arch" ;;
+esac
 suite=trixie
 plugins=(main/bridge main/loopback ipam/host-local meta/portmap)
 source_package=golang-github-containernetworking-plugins
@@ -89,4 +94,4 @@ build() {
 need_packages dpkg-dev
 sources=$(private_apt source --print-uris -qq "$source_package" | sed "s/^'[^']*' //")
 [ -n "$sources" ] || die "the sources of $source_package cannot be had from suite $suite"
-cached cni "$(content_key "$sources" "$0")" build
+cached "cni$suffix" "$(content_key "$sources" "$0")" build

@@ -5,9 +5,12 @@
 # package, a section for each function, without debugging output and locks. Debian's own has one section for each
 # source file, and all of these need each other, which makes the shim 90 kB and the agent 200 kB larger. Prints the
 # directory of its libnl-3.0.pc, for meson's --pkg-config-path. Cached by version, compiler and this recipe.
+# CLOUDHV_ARCH=arm64 cross-compiles it.
 set -euo pipefail
 # shellcheck source=lib/common.sh
 . "$(dirname "$0")/lib/common.sh"
+# shellcheck source=lib/cross.sh
+. "$(dirname "$0")/lib/cross.sh"
 
 suite=bookworm # as what the programs are compiled on, so the headers of libnl-3-dev are the same
 flags=(-Os -g0 -fPIE -fstack-protector-strong -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables
@@ -25,8 +28,8 @@ build() {
     mkdir build
     cd build
     {
-        ../source/configure --disable-shared --enable-static --disable-cli --disable-debug --disable-pthreads \
-            CPPFLAGS=-DNDEBUG CFLAGS="${flags[*]}" AR=gcc-ar NM=gcc-nm RANLIB=gcc-ranlib &&
+        ../source/configure "${cross_host[@]}" --disable-shared --enable-static --disable-cli --disable-debug --disable-pthreads \
+            CPPFLAGS=-DNDEBUG CFLAGS="${flags[*]}" AR="${cross_prefix}gcc-ar" NM="${cross_prefix}gcc-nm" RANLIB="${cross_prefix}gcc-ranlib" &&
             make -s -j"$JOBS" lib/libnl-3.la
     } >../log 2>&1 || {
         tail -n 20 ../log >&2
@@ -50,4 +53,5 @@ build() {
 need_packages build-essential dpkg-dev
 sources=$("$top/hacks/lib/apt-private.sh" "$suite" source --print-uris -qq libnl3 | sed "s/^'[^']*' //")
 [ -n "$sources" ] || die "the sources of libnl3 cannot be had from suite $suite"
-cached libnl "$(content_key "$sources" "$(cc --version)" "$0")" build
+cross_setup
+cached "libnl$suffix" "$(content_key "$sources" "$("${cross_prefix}gcc" --version)" ${sysroot:+"$sysroot/packages"} "$0")" build

@@ -4,18 +4,33 @@
 # Builds the QEMU that the system extension carries where Cloud Hypervisor is not installed: static, from Debian 13's
 # source package, with KVM and TCG and the devices that src/vmm/ names, nothing else. Prints the directory that
 # holds qemu-system-x86_64 and, beside it, qemu/ with the firmware; the program finds it there wherever the two are.
-# Cached by the sources' checksums and by this recipe.
+# Cached by the sources' checksums and by this recipe. CLOUDHV_ARCH=arm64 cross-compiles qemu-system-aarch64, whose
+# machine starts a kernel without any firmware.
 set -euo pipefail
 # shellcheck source=lib/common.sh
 . "$(dirname "$0")/lib/common.sh"
+# shellcheck source=lib/cross.sh
+. "$(dirname "$0")/lib/cross.sh"
 
 suite=trixie
 # What the driver names, in the words of QEMU's Kconfig; the machine selects what it needs itself.
-devices=(Q35 PCIE_PORT PCIE_PCI_BRIDGE PCI_BRIDGE VIRTIO_{PCI,BLK,NET,SERIAL,RNG,BALLOON,MEM,PMEM} VHOST_VSOCK ACPI_VMGENID
-    SERIAL_ISA ISA_DEBUG TPM_TIS_ISA TPM_CRB)
-# For a kernel given with -kernel: the BIOS, the loader for it (pvh.bin for an ELF file), and the helper that the
-# interrupt controller asks for.
-firmware=(kvmvapic.bin linuxboot_dma.bin pvh.bin)
+devices=(PCIE_PORT VIRTIO_{PCI,BLK,NET,SERIAL,RNG,BALLOON,MEM} VHOST_VSOCK)
+case $arch in
+x86-64)
+    cpu=x86_64 more_options=()
+    devices+=(Q35 PCIE_PCI_BRIDGE PCI_BRIDGE VIRTIO_PMEM ACPI_VMGENID SERIAL_ISA ISA_DEBUG TPM_TIS_ISA TPM_CRB)
+    # For a kernel given with -kernel: the BIOS, the loader for it (pvh.bin for an ELF file), and the helper that the
+    # interrupt controller asks for.
+    firmware=(kvmvapic.bin linuxboot_dma.bin pvh.bin)
+    ;;
+arm64)
+    cpu=aarch64 more_options=(--enable-fdt=system)
+    devices+=(ARM_VIRT TPM_TIS_SYSBUS)
+    firmware=()
+    ;;
+*) die "only for x86-64 and arm64" ;;
+esac
+program=qemu-system-$cpu
 
 private_apt() { "$top/hacks/lib/apt-private.sh" "$suite" "$@"; }
 
@@ -37,12 +52,12 @@ get_sources() {
 
 # Small, but for what emulation spends its time in.
 write_compiler() {
-    cat >cc <<'SH'
+    cat >cc <<SH
 #!/bin/sh
-case " $* " in
-*accel_tcg_* | *target_i386_tcg_* | *tcg_tcg* | *fpu_softfloat* | *' -E '*) exec cc "$@" ;;
-*' -c '*) exec cc "$@" -Os ;;
-*) exec cc "$@" ;;
+case " \$* " in
+*accel_tcg_* | *target_i386_tcg_* | *target_arm_tcg_* | *tcg_tcg* | *fpu_softfloat* | *' -E '*) exec ${CC:-cc} "\$@" ;;
+*' -c '*) exec ${CC:-cc} "\$@" -Os ;;
+*) exec ${CC:-cc} "\$@" ;;
 esac
 SH
     chmod 755 cc
@@ -51,23 +66,23 @@ SH
 compile() {
     local device
     write_compiler
-    for device in "${devices[@]}"; do echo "CONFIG_$device=y"; done >source/configs/devices/x86_64-softmmu/cloudhv.mak
+    for device in "${devices[@]}"; do echo "CONFIG_$device=y"; done >"source/configs/devices/$cpu-softmmu/cloudhv.mak"
     mkdir build
     cd build
     # Position-independent, which costs some memory per VM: this is the program that a hostile guest attacks.
     # With bindir and datadir as they are, it looks for firmware in ./qemu beside itself.
-    ../source/configure --cc="$work/cc" --host-cc=cc --python="$work/venv/bin/python3" --without-default-features --without-default-devices \
-        --target-list=x86_64-softmmu --with-devices-x86_64=cloudhv --prefix=/usr/lib --bindir=/usr/lib/cloudhv \
+    PKG_CONFIG=pkg-config ../source/configure ${cross_prefix:+--cross-prefix="$cross_prefix"} --cc="$work/cc" --host-cc=cc --python="$work/venv/bin/python3" --without-default-features --without-default-devices \
+        --target-list="$cpu-softmmu" "--with-devices-$cpu=cloudhv" --prefix=/usr/lib --bindir=/usr/lib/cloudhv \
         --datadir=/usr/lib/cloudhv --enable-kvm --enable-tcg --enable-tpm --enable-seccomp --enable-vhost-kernel \
         --enable-vhost-net --enable-pie --static --disable-werror --disable-debug-info \
-        --disable-download --disable-install-blobs --disable-qom-cast-debug \
+        --disable-download --disable-install-blobs --disable-qom-cast-debug "${more_options[@]}" \
         --extra-cflags="-g0 -ffunction-sections -fdata-sections -ffile-prefix-map=$work=." \
         --extra-ldflags="-Wl,--gc-sections -Wl,-z,pack-relative-relocs" >../log 2>&1 || {
         tail -n 30 ../log >&2
         die "QEMU's configure failed"
     }
     say "compiling $(cat ../source/VERSION) (about 5 minutes of 2 cores)"
-    nice ninja -j"$JOBS" qemu-system-x86_64 >>../log 2>&1 || {
+    nice ninja -j"$JOBS" "$program" >>../log 2>&1 || {
         tail -n 30 ../log >&2
         die "QEMU does not build"
     }
@@ -81,6 +96,10 @@ get_firmware() { # get_firmware DIRECTORY LICENCES
     dpkg-deb -x qemu-system-data_*.deb blobs
     install -m 644 -t "$directory" blobs/usr/share/seabios/bios-256k.bin "${firmware[@]/#/blobs/usr/share/qemu/}"
     cp blobs/usr/share/doc/seabios/copyright "$licenses/seabios"
+    # shellcheck disable=SC2016 # dpkg's own variables
+    for deb in seabios_*.deb qemu-system-data_*.deb; do
+        dpkg-deb --show --showformat '${Package} ${Version} ${source:Package} ${source:Version}\n' "$deb"
+    done >"$directory/../packages"
 }
 
 build() {
@@ -94,24 +113,21 @@ build() {
     get_sources
     compile
     mkdir -p "$out/qemu" "$out/licenses"
-    strip -s build/qemu-system-x86_64 -o "$out/qemu-system-x86_64"
-    get_firmware "$out/qemu" "$out/licenses"
+    "${cross_prefix}strip" -s "build/$program" -o "$out/$program"
+    : >"$out/packages"
+    [ ${#firmware[@]} = 0 ] || get_firmware "$out/qemu" "$out/licenses"
     cp source/debian/copyright "$out/licenses/qemu"
-    # shellcheck disable=SC2016 # dpkg's own variables
-    for deb in seabios_*.deb qemu-system-data_*.deb; do
-        dpkg-deb --show --showformat '${Package} ${Version} ${source:Package} ${source:Version}\n' "$deb"
-    done >"$out/packages"
     sed -n 's/^Version: \(.*\)/qemu \1/p' qemu_*.dsc | head -n 1 >"$out/version"
     cd /
     rm -rf "$work"
     trap - EXIT
-    LC_ALL=C readelf -d "$out/qemu-system-x86_64" 2>&1 | grep -q NEEDED && die "QEMU is not static"
-    "$out/qemu-system-x86_64" --version >&2
+    LC_ALL=C readelf -d "$out/$program" 2>&1 | grep -q NEEDED && die "QEMU is not static"
+    [ -n "$cross_prefix" ] || "$out/$program" --version >&2
 }
 
-[ "$(uname -m)" = x86_64 ] || die "only for x86-64"
 need_packages build-essential pkg-config ninja-build flex bison python3 python3-venv python3-setuptools dpkg-dev \
     libglib2.0-dev libpcre2-dev zlib1g-dev libseccomp-dev
 sources=$(private_apt source --print-uris -qq qemu | sed "s/^'[^']*' //")
 [ -n "$sources" ] || die "the sources of QEMU cannot be had from suite $suite"
-cached qemu "$(content_key "$sources" "$(gcc -dumpfullversion)" "$0")" build
+cross_setup
+cached "qemu$suffix" "$(content_key "$sources" "$("${cross_prefix}gcc" -dumpfullversion)" ${sysroot:+"$sysroot/packages"} "$0")" build

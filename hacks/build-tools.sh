@@ -2,10 +2,13 @@
 # SPDX-License-Identifier: MIT
 #
 # Builds other people's programs that we ship, static, from Debian 13's sources: mkfs.erofs (with fsck.erofs and
-# dump.erofs for tests) and crun. Prints the directory they are in. Cached by version and recipe.
+# dump.erofs for tests) and crun. Prints the directory they are in. Cached by version and recipe. CLOUDHV_ARCH=arm64
+# cross-compiles them.
 set -euo pipefail
 # shellcheck source=lib/common.sh
 . "$(dirname "$0")/lib/common.sh"
+# shellcheck source=lib/cross.sh
+. "$(dirname "$0")/lib/cross.sh"
 
 suite=trixie
 crun_version=1.21
@@ -24,7 +27,7 @@ build_erofs_utils() {
     cd erofs-utils
     grep -q 1 VERSION
     ./autogen.sh >/dev/null 2>&1
-    ./configure --enable-lz4 --enable-static --disable-shared --disable-fuse --without-selinux --without-uuid \
+    ./configure "${cross_host[@]}" --enable-lz4 --enable-static --disable-shared --disable-fuse --without-selinux --without-uuid \
         --without-libdeflate --disable-lzma --enable-multithreading=no --with-libzstd=no \
         CFLAGS='-Os -g0 -ffunction-sections -fdata-sections' \
         LDFLAGS='-static -Wl,--gc-sections' >/dev/null
@@ -32,7 +35,7 @@ build_erofs_utils() {
         tail -n 20 ../erofs.log >&2
         return 1
     }
-    strip mkfs/mkfs.erofs fsck/fsck.erofs dump/dump.erofs
+    "${cross_prefix}strip" mkfs/mkfs.erofs fsck/fsck.erofs dump/dump.erofs
     cp mkfs/mkfs.erofs fsck/fsck.erofs dump/dump.erofs "$1"
     head -n 1 VERSION >"$1/erofs-utils.version"
     cd ..
@@ -45,7 +48,7 @@ build_crun() {
     cd crun
     printf '#define GIT_VERSION "%s"\n' "$crun_version" >git-version.h # missing in the tarball
     [ -x configure ] || ./autogen.sh >/dev/null 2>&1
-    ./configure --disable-systemd --disable-criu --enable-embedded-yajl --disable-shared \
+    ./configure "${cross_host[@]}" --disable-systemd --disable-criu --enable-embedded-yajl --disable-shared \
         CFLAGS='-Os -g0 -ffunction-sections -fdata-sections' >/dev/null
     make -s -j"$JOBS" >/dev/null 2>../crun.log || {
         tail -n 20 ../crun.log >&2
@@ -53,7 +56,7 @@ build_crun() {
     }
     rm crun # libtool drops a plain -static, so it is linked once more
     make -s LDFLAGS='-all-static -Wl,--gc-sections' crun >/dev/null 2>>../crun.log
-    strip crun
+    "${cross_prefix}strip" crun
     cp crun "$1"
     cd ..
 }
@@ -77,5 +80,6 @@ build() {
 
 need_packages build-essential pkg-config autoconf automake libtool liblz4-dev libzstd-dev zlib1g-dev uuid-dev \
     libcap-dev libseccomp-dev python3 dpkg-dev
-key=$(content_key "$suite" "$crun_version" "$(gcc -dumpfullversion)" "$0")
-cached tools "$key" build
+cross_setup
+key=$(content_key "$suite" "$crun_version" "$("${cross_prefix}gcc" -dumpfullversion)" ${sysroot:+"$sysroot/packages"} "$0")
+cached "tools$suffix" "$key" build

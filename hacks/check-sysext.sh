@@ -17,6 +17,7 @@ trap 'rm -rf "$work"' EXIT
 files=${3:-$work/files}
 # The newest glibc symbols that every supported host has: Flatcar's stable release.
 glibc_most=2.38
+declare -A data_types=([x86-64]=4f68bce3-e8cd-4db1-96e7-fbcaf984b709 [arm64]=b921b045-1df0-41c3-af44-4c6f280d3fae)
 problems=0
 
 problem() {
@@ -36,7 +37,7 @@ partition() { # partition NAME TYPE...: copies the partition of one of these typ
 check_signature() {
     local root
     # Types for x86-64 and arm64, from the Discoverable Partitions Specification.
-    partition data 4f68bce3-e8cd-4db1-96e7-fbcaf984b709 b921b045-1df0-41c3-af44-4c6f280d3fae
+    partition data "${data_types[@]}"
     partition hash 2c7357ed-ebd2-46d9-aec1-23d437ec2bf5 df3300ce-d69f-4c92-978c-9bfb0f38d820
     partition signature 41092b05-9fc8-4523-994f-2def0408b176 6db69de6-29f4-4758-a7a5-962190f00ce3
     tr -d '\0' <"$work/signature" >"$work/signature.json"
@@ -49,9 +50,22 @@ check_signature() {
         problem "the signature is not by the key of $certificate"
 }
 
-check_elf() { # check_elf FILE: needs libsystemd and libc at most, and no newer glibc than every host has
+# What the image says it is for, and what systemd goes by.
+check_architecture() {
+    arch=$(sed -n 's/^ARCHITECTURE=//p' "$files"/usr/lib/extension-release.d/extension-release.*)
+    case $arch in
+    x86-64) machine=X86-64 ;;
+    arm64) machine=AArch64 ;;
+    *) die "$image says that it is for \"$arch\", not for x86-64 or arm64" ;;
+    esac
+    sfdisk -J "$image" | jq -r '.partitiontable.partitions[].type' | grep -qixF "${data_types[$arch]}" ||
+        problem "$image has no partition for $arch"
+}
+
+check_elf() { # check_elf FILE: of the right architecture, needs libsystemd and libc at most, and no newer glibc than every host has
     local file=$1 name needed symbols newest allowed=' libsystemd.so.0 libc.so.6 '
     name=${file#"$files"}
+    LC_ALL=C readelf -h "$file" | grep -q "Machine:.* $machine\$" || problem "$name is not for $arch"
     needed=$(LC_ALL=C readelf -d "$file" 2>&1 | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p')
     case $name in
     /usr/bin/* | /usr/lib/systemd/*) ;;
@@ -72,6 +86,7 @@ check_files() {
     local file expected=$top/tests/appliance/files
     mkdir -p "$files"
     "$tools/fsck.erofs" --extract="$files" --overwrite "$work/data" >/dev/null || die "the file system is damaged"
+    check_architecture
     while IFS= read -r -d '' file; do
         [ "$(head -c 4 "$file" | tr -d '\0')" != $'\177ELF' ] || [[ $file == */guest/vmlinux ]] || check_elf "$file"
     done < <(find "$files" -type f -print0)
@@ -81,11 +96,12 @@ check_files() {
     [ ! -f "$expected" ] || compare_files "$expected"
 }
 
-# The expected list has one path a line; a ? after it marks what only some images have.
+# The expected list has one path a line; a ? after it marks what only some images have, then an architecture those of
+# that one.
 compare_files() {
     (cd "$files" && find . ! -type d ! -path './usr/share/licenses/*' -printf '%P\n') | LC_ALL=C sort >"$work/found"
-    sed -e '/^#/d' -e 's/?$//' "$1" | LC_ALL=C sort >"$work/allowed"
-    sed -e '/^#/d' -e '/?$/d' "$1" | LC_ALL=C sort >"$work/demanded"
+    sed -e '/^#/d' -e "s/ $arch\$//" -e '/ /d' -e 's/?$//' "$1" | LC_ALL=C sort >"$work/allowed"
+    sed -e '/^#/d' -e "s/ $arch\$//" -e '/ /d' -e '/?$/d' "$1" | LC_ALL=C sort >"$work/demanded"
     while read -r line; do problem "missing: $line"; done < <(LC_ALL=C comm -13 "$work/found" "$work/demanded")
     while read -r line; do problem "not expected: $line"; done < <(LC_ALL=C comm -23 "$work/found" "$work/allowed")
 }
@@ -93,7 +109,7 @@ compare_files() {
 check_size() {
     local most=14 size
     size=$(stat -c %s "$image")
-    if [ -e "$files/usr/lib/cloudhv/cloud-hypervisor" ] && [ -e "$files/usr/lib/cloudhv/qemu-system-x86_64" ]; then
+    if [ -e "$files/usr/lib/cloudhv/cloud-hypervisor" ] && compgen -G "$files/usr/lib/cloudhv/qemu-system-*" >/dev/null; then
         most=18
     fi
     [ "$size" -le $((most * 1000000)) ] || problem "$size bytes, and $most MB are the limit"

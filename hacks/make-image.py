@@ -33,8 +33,9 @@ PAGE = """<!doctype html>
 """
 
 
-def base(busybox):
-    """Directories, users, and busybox under the names of all its applets."""
+def base(busybox, runnable):
+    """Directories, users, and busybox under the names of all its applets, which `runnable`, that of this machine,
+    tells."""
     layer = Layer()
     for name in ("dev", "etc", "proc", "root", "run", "sys", "usr", "usr/bin", "usr/lib", "usr/lib64", "usr/sbin",
                  "var", "var/www"):
@@ -44,7 +45,7 @@ def base(busybox):
         layer.symlink(name, f"usr/{name}")
     with open(busybox, "rb") as f:
         layer.file("usr/bin/busybox", f.read(), 0o755)
-    applets = subprocess.run([busybox, "--list"], check=True, capture_output=True, text=True).stdout.split()
+    applets = subprocess.run([runnable, "--list"], check=True, capture_output=True, text=True).stdout.split()
     for applet in applets:
         if applet != "busybox":
             layer.symlink(f"usr/bin/{applet}", "busybox")
@@ -55,9 +56,8 @@ def base(busybox):
 def main(kind, unpacked, out):
     environment = {"Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], "WorkingDir": "/"}
     busybox = os.path.join(unpacked, "busybox", "usr/bin/busybox")
-    if not os.path.exists(busybox):
-        busybox = os.path.join(unpacked, "busybox", "bin/busybox")
-    layers = [base(busybox)]
+    native = os.path.join(unpacked, "native", "usr/bin/busybox")
+    layers = [base(busybox, native if os.path.exists(native) else busybox)]
     if kind == "busybox":
         page = Layer().directory("var").directory("var/www").directory("var/www/html")
         layers.append(page.file("var/www/html/index.html", PAGE))

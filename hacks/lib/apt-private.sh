@@ -6,11 +6,17 @@
 #
 #   hacks/lib/apt-private.sh SUITE download PACKAGE...           into the current directory
 #   hacks/lib/apt-private.sh SUITE source --download-only PACKAGE
+#   hacks/lib/apt-private.sh SUITE:arm64 download PACKAGE...     of that architecture
 set -euo pipefail
 
-suite=${1:?usage: apt-private.sh SUITE APT-GET-ARGUMENT...}
+suite=${1:?usage: apt-private.sh SUITE[:ARCHITECTURE] APT-GET-ARGUMENT...}
 shift
-root=${CLOUDHV_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cloudhv}/apt/$suite
+root=${CLOUDHV_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cloudhv}/apt/${suite/:/-main-}
+foreign=()
+if [[ $suite == *:* ]]; then
+    foreign=(-o "APT::Architecture=${suite#*:}" -o "APT::Architectures::=${suite#*:}")
+    suite=${suite%:*}
+fi
 mkdir -p "$root"/etc/{sources.list.d,apt.conf.d,preferences.d} "$root"/state/lists/partial "$root"/cache/archives/partial
 : >>"$root/state/status"
 
@@ -39,7 +45,7 @@ private_apt() {
     apt-get -o Dir::Etc="$root/etc" -o Dir::Etc::SourceList=/dev/null \
         -o Dir::Etc::SourceParts="$root/etc/sources.list.d" -o Dir::Etc::Parts="$root/etc/apt.conf.d" \
         -o Dir::State="$root/state" -o Dir::State::status="$root/state/status" -o Dir::Cache="$root/cache" \
-        -o APT::Sandbox::User=root "$@"
+        -o APT::Sandbox::User=root "${foreign[@]}" "$@"
 }
 
 # Lists are good for a day: a package named in older ones may have left the mirror.

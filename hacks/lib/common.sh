@@ -9,6 +9,17 @@ mkdir -p "$cache"
 export CLOUDHV_CACHE=$cache
 : "${JOBS:=$(nproc)}"
 
+# What is compiled for, in the words of systemd and mkosi: CLOUDHV_ARCH, or what this machine is.
+case $(uname -m) in
+x86_64) machine_arch=x86-64 ;;
+aarch64) machine_arch=arm64 ;;
+*) machine_arch=$(uname -m) ;;
+esac
+arch=${CLOUDHV_ARCH:-$machine_arch}
+# Caches of each architecture are apart; x86-64's have the plain names.
+suffix=${arch/#x86-64/}
+suffix=${suffix:+-$suffix}
+
 say() { printf '%s: %s\n' "$(basename "$0" .sh)" "$*" >&2; }
 die() {
     say "$*"

@@ -12,7 +12,8 @@ import os
 import platform
 import tarfile
 
-ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+ARCHITECTURE = os.environ.get("CLOUDHV_ARCH") or platform.machine()
+ARCHITECTURE = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64"}.get(ARCHITECTURE, ARCHITECTURE)
 
 
 class Layer:

@@ -8,7 +8,8 @@
 #
 # DIR are a build directory (with fault injection for the faults) and the guest's. FILE gets a line per case:
 # "pass NAME", "fail NAME" or "skip NAME: REASON". GROUP is one of those below; "sanitizer" (everything once, without
-# runc and faults) runs only when named.
+# runc and faults) and "arm64" (the quick ones in guests of that architecture, emulated whatever the machine) run only
+# when named.
 set -uo pipefail
 # shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
@@ -52,6 +53,23 @@ run containerd-1.6 --containerd 1.6 --runtime runc,cloudhv -m quick
 run containerd-2.x --containerd 2.x --runtime runc,cloudhv -m quick
 run daemonless --containerd 1.7 --runtime cloudhv --mode daemonless -m quick
 run faults --containerd 1.7 --runtime cloudhv test_faults.py
+# Programs of this machine, guests of the other architecture. What they are built with takes a quarter of an hour.
+run_arm64() {
+    local busybox
+    need_packages qemu-system-arm meson ninja-build
+    export CLOUDHV_ARCH=arm64
+    arch=arm64
+    # shellcheck source=cross.sh
+    . "$top/hacks/lib/cross.sh"
+    guest=$("$top/hacks/build.sh") || die "the guest for arm64 does not build"
+    cross_setup
+    busybox=$(mktemp -d /var/tmp/cloudhv-busybox.XXXXXX)
+    (cd "$busybox" && "$top/hacks/lib/apt-private.sh" bookworm:arm64 download -qq busybox-static && dpkg-deb -x ./*.deb .)
+    run arm64 --containerd 1.7 --runtime cloudhv -m quick --guest-arch aarch64 --guest-cc "$CC" \
+        --guest-busybox "$(find "$busybox" -name busybox -type f -perm -100)"
+    rm -rf "$busybox"
+}
+[ "$only" != arm64 ] || run_arm64
 # A program that is killed reports nothing.
 [ "$only" != sanitizer ] || run sanitizer --containerd 1.7 --runtime cloudhv --ignore test_faults.py -k "not killed_at"
 exit "$status"

@@ -8,17 +8,20 @@ set -euo pipefail
 # A cache of its own: what this machine has compiled outside (crun, say) is not bit for bit what is compiled in here.
 # And what is cached by its content must not hold the time of the commit that it was first built for.
 export HOME=/root LC_ALL=C CLOUDHV_CACHE=$SRCDIR/.cache/container SOURCE_DATE_EPOCH=0
+with_qemu=yes
+# shellcheck source=/dev/null
+. "$SRCDIR/.options" # with_qemu, JOBS, CLOUDHV_ARCH
+export CLOUDHV_ARCH
 # shellcheck source=common.sh
 . "$SRCDIR/hacks/lib/common.sh"
+# shellcheck source=cross.sh
+. "$SRCDIR/hacks/lib/cross.sh"
 
 dest=$BUILDDIR/dest
 root=$dest/root
 lib=$root/usr/lib/cloudhv
 share=$root/usr/share/cloudhv
 licenses=$root/usr/share/licenses/cloudhv
-with_qemu=yes
-# shellcheck source=/dev/null
-. "$SRCDIR/.options"
 vmm=$SRCDIR/.vmm/cloud-hypervisor
 
 # The container has the package manager but neither its sources nor lists; the lists are kept from run to run.
@@ -38,6 +41,11 @@ compile_programs() {
     libnl=$("$top/hacks/build-libnl.sh")
     # As in hacks/build.sh.
     options=(--buildtype=release -Doptimization=s -Db_lto=true -Dtests=false --pkg-config-path="$libnl")
+    if [ -n "$cross_prefix" ]; then
+        sysroot=$("$top/hacks/build-sysroot.sh")
+        cross_meson_file "$BUILDDIR/cross.ini" gcc
+        options+=(--cross-file="$BUILDDIR/cross.ini")
+    fi
     if [ ! -f "$build/build.ninja" ] || [ "$(cat "$build/.options" 2>/dev/null)" != "${options[*]}" ]; then
         rm -rf "$build"
         meson setup "$build" "$SRCDIR" "${options[@]}" >/dev/null
@@ -63,13 +71,20 @@ component() {
     printf '%s\n' "$*" >>"$dest/components.tsv"
 }
 
-# linked PATTERN LICENCE PACKAGE: a library of this container that a program holds a copy of
+# linked PATTERN LICENCE PACKAGE: a library of this container, or of what is compiled against, that a program holds a
+# copy of
 linked() {
     local version source source_version
     # shellcheck disable=SC2016 # dpkg's own variables
-    read -r version source source_version < <(dpkg-query -W -f '${Version} ${source:Package} ${source:Version}\n' "$3" | head -n 1)
+    read -r version source source_version < <(
+        if [ -n "$sysroot" ]; then
+            awk -v package="$3" '$1 == package { print $2, $4, $5 }' "$sysroot/packages"
+        else
+            dpkg-query -W -f '${Version} ${source:Package} ${source:Version}\n' "$3"
+        fi | head -n 1
+    )
     component "$1" "$3" "$version" "$2" "$source" "$source_version" bookworm
-    cp "/usr/share/doc/$3/copyright" "$licenses/${3%-dev}"
+    cp "$sysroot/usr/share/doc/$3/copyright" "$licenses/${3%-dev}"
 }
 
 # The copyright files of packages whose sources were compiled, from their binary packages.
@@ -95,7 +110,7 @@ install_programs() {
             continue
         fi
         install -D -m 755 -t "$root/usr/bin" "$file"
-        strip "$root/usr/bin/${program#*/}"
+        "${cross_prefix}strip" "$root/usr/bin/${program#*/}"
     done
     component 'usr/bin/*' cloudhv "$IMAGE_VERSION" MIT cloudhv "$IMAGE_VERSION" ''
     component 'usr/*' cloudhv "$IMAGE_VERSION" MIT cloudhv "$IMAGE_VERSION" ''
@@ -173,16 +188,18 @@ install_cni() {
 }
 
 install_qemu() {
-    local package version source source_version
-    install -D -m 755 -t "$lib" "$qemu/qemu-system-x86_64"
-    install -D -m 644 -t "$lib/qemu" "$qemu"/qemu/*
+    local program package version source source_version
+    program=$(basename "$qemu"/qemu-system-*)
+    install -D -m 755 -t "$lib" "$qemu/$program"
+    [ -z "$(ls "$qemu/qemu")" ] || install -D -m 644 -t "$lib/qemu" "$qemu"/qemu/*
     install -m 644 -t "$licenses" "$qemu"/licenses/*
     read -r package version <"$qemu/version"
-    component usr/lib/cloudhv/qemu-system-x86_64 qemu "$version" GPL-2.0-or-later "$package" "$version" trixie
-    linked usr/lib/cloudhv/qemu-system-x86_64 LGPL-2.1-or-later libglib2.0-dev
-    linked usr/lib/cloudhv/qemu-system-x86_64 BSD-3-Clause libpcre2-dev
-    linked usr/lib/cloudhv/qemu-system-x86_64 LGPL-2.1-only libseccomp-dev
-    linked usr/lib/cloudhv/qemu-system-x86_64 LGPL-2.1-or-later libc6-dev
+    component "usr/lib/cloudhv/$program" qemu "$version" GPL-2.0-or-later "$package" "$version" trixie
+    linked "usr/lib/cloudhv/$program" LGPL-2.1-or-later libglib2.0-dev
+    linked "usr/lib/cloudhv/$program" BSD-3-Clause libpcre2-dev
+    linked "usr/lib/cloudhv/$program" LGPL-2.1-only libseccomp-dev
+    linked "usr/lib/cloudhv/$program" LGPL-2.1-or-later libc6-dev
+    [ "$arch" != arm64 ] || linked "usr/lib/cloudhv/$program" 'GPL-2.0-or-later OR BSD-2-Clause' libfdt-dev
     while read -r package version source source_version; do
         case $package in
         seabios) component usr/lib/cloudhv/qemu/bios-256k.bin "$package" "$version" LGPL-3.0-only "$source" "$source_version" trixie ;;
@@ -194,7 +211,7 @@ install_qemu() {
 install_vmm() {
     local version
     install -D -m 755 "$vmm" "$lib/cloud-hypervisor"
-    version=$("$vmm" --version 2>/dev/null | sed -n 's/^cloud-hypervisor v\{0,1\}//p' || true)
+    version=$([ -n "$cross_prefix" ] || "$vmm" --version 2>/dev/null | sed -n 's/^cloud-hypervisor v\{0,1\}//p' || true)
     component usr/lib/cloudhv/cloud-hypervisor cloud-hypervisor "${version:-unknown}" 'Apache-2.0 AND BSD-3-Clause' \
         cloud-hypervisor "${version:-unknown}" ''
 }
@@ -251,6 +268,9 @@ install_demo
 install_common_licenses
 find "$root" -type d -exec chmod 755 {} +
 # shellcheck disable=SC2016 # dpkg's own variables
-dpkg-query -W -f '${Package} ${Version} ${Architecture}\n' | sort >"$dest/build-packages"
+{
+    dpkg-query -W -f '${Package} ${Version} ${Architecture}\n'
+    [ -z "$sysroot" ] || cut -d ' ' -f 1-3 "$sysroot/packages"
+} | sort >"$dest/build-packages"
 sources=$(cached sources "$(content_key "$(cut -f 5-7 "$dest/components.tsv" | sort -u)" "$0")" list_sources)
 cp "$sources/sources" "$dest/sources"

@@ -8,6 +8,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
+#include "agent/slot.h"
 #include "base/fd.h"
 #include "base/fs.h"
 
@@ -138,13 +139,21 @@ int rootfs_unmount_one(const char *path)
 int rootfs_unmount(const char *directory, Error *e)
 {
     static const char *const places[] = {"rootfs", "scratch", "image"};
+    dev_t devices[ELEMENTSOF(places)] = {0};
 
     for (size_t i = 0; i < ELEMENTSOF(places); i++) {
         _cleanup_free_ char *path = fs_join(directory, places[i]);
-        int r = path ? rootfs_unmount_one(path) : -ENOMEM;
+        struct stat st;
+        int r;
 
+        if (path && stat(path, &st) >= 0)
+            devices[i] = st.st_dev;
+        r = path ? rootfs_unmount_one(path) : -ENOMEM;
         if (r < 0)
             return error_set_errno(e, r, "cannot unmount %s/%s", directory, places[i]);
     }
+    /* Where this is not possible, the host's request to let go of the disk does it. */
+    for (size_t i = 0; i < ELEMENTSOF(places); i++)
+        (void)slot_power_off("/sys", devices[i]);
     return 0;
 }

@@ -13,7 +13,15 @@
 #include "config/field.h"
 
 #define CONFIG_FILE_MAX (1U << 20)
-#define EMBEDDED_QEMU "/usr/lib/cloudhv/qemu-system-x86_64"
+/* What differs by architecture: the name of the first serial port, as the original has it, and of the VMM. */
+#if defined(__aarch64__)
+#define HOST_CONSOLE "ttyAMA0"
+#define HOST_QEMU "qemu-system-aarch64"
+#else
+#define HOST_CONSOLE "ttyS0"
+#define HOST_QEMU "qemu-system-x86_64"
+#endif
+#define EMBEDDED_QEMU "/usr/lib/cloudhv/" HOST_QEMU
 #define CONSOLE_VARIABLE "${KERNEL_CONSOLE}"
 
 static int set_string(char **target, const char *value)
@@ -27,23 +35,13 @@ static int set_string(char **target, const char *value)
     return 0;
 }
 
-/* The name of the first serial port, which differs by architecture, as the original has it. */
-static const char *kernel_console(void)
-{
-#if defined(__aarch64__)
-    return "ttyAMA0";
-#else
-    return "ttyS0";
-#endif
-}
-
 static int expand_kernel_args(VmmConfig *config)
 {
     char *found;
 
     while ((found = strstr(config->kernel_args, CONSOLE_VARIABLE))) {
         char *expanded = string_printf("%.*s%s%s", (int)(found - config->kernel_args), config->kernel_args,
-                                       kernel_console(), found + strlen(CONSOLE_VARIABLE));
+                                       HOST_CONSOLE, found + strlen(CONSOLE_VARIABLE));
 
         if (!expanded)
             return -ENOMEM;
@@ -57,11 +55,7 @@ static const char *default_qemu(void)
 {
     if (access(EMBEDDED_QEMU, X_OK) == 0)
         return EMBEDDED_QEMU;
-#if defined(__aarch64__)
-    return "qemu-system-aarch64";
-#else
-    return "qemu-system-x86_64";
-#endif
+    return HOST_QEMU;
 }
 
 /* What depends on the machine, and what concerns two fields. */

@@ -72,8 +72,34 @@ char **qemu_args_free(char **args)
     return NULL;
 }
 
-void qemu_slot_place(unsigned slot, char ret_bus[static 8], char ret_address[static 8])
+static bool ends_with(const char *text, const char *end)
 {
+    size_t n = strlen(text), m = strlen(end);
+
+    return n >= m && memcmp(text + n - m, end, m) == 0;
+}
+
+QemuMachine qemu_machine_of(const char *binary)
+{
+    if (ends_with(binary, "-aarch64"))
+        return QEMU_VIRT;
+    if (ends_with(binary, "-x86_64"))
+        return QEMU_Q35;
+    return QEMU_MACHINE_OF_HOST;
+}
+
+unsigned qemu_slots_per_port(QemuMachine machine)
+{
+    return machine == QEMU_VIRT ? 1 : QEMU_SLOTS_PER_BRIDGE;
+}
+
+void qemu_slot_place(QemuMachine machine, unsigned slot, char ret_bus[static 8], char ret_address[static 8])
+{
+    if (machine == QEMU_VIRT) {
+        snprintf(ret_bus, 8, "rp%u", slot % 1000);
+        snprintf(ret_address, 8, "0");
+        return;
+    }
     snprintf(ret_bus, 8, "hp%u", slot / QEMU_SLOTS_PER_BRIDGE % 10);
     snprintf(ret_address, 8, "%x", 1 + slot % QEMU_SLOTS_PER_BRIDGE);
 }
@@ -114,13 +140,16 @@ static void add_machine(Args *a, const QemuSetup *s)
     args_add(a, "-display", "none");
     args_add(a, "-vga", "none");
     args_add(a, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
-    args_add(a, "-machine",
-             "q35,memory-backend=mem0,smm=off,vmport=off,hpet=off,sata=off,smbus=off,i8042=off,graphics=off,"
-             "dump-guest-core=off,mem-merge=off");
+    /* virt's own choice of an interrupt controller is one for 8 CPUs, whatever the host has. */
+    args_add(a, "-machine", "%s,memory-backend=mem0,%sgraphics=off,dump-guest-core=off,mem-merge=off",
+             s->machine == QEMU_VIRT ? "virt" : "q35",
+             s->machine == QEMU_VIRT ? "gic-version=max,acpi=off,"
+                                     : "smm=off,vmport=off,hpet=off,sata=off,smbus=off,i8042=off,");
     if (spec->emulate) {
         /* The translation cache would otherwise grow to an eighth of the host's memory, for each VM. */
         args_add(a, "-accel", "tcg,tb-size=128");
-        args_add(a, "-cpu", "max");
+        /* Arm's own cipher for signed pointers is half of what an emulation would do. */
+        args_add(a, "-cpu", s->machine == QEMU_VIRT ? "max,pauth-impdef=on" : "max");
     } else {
         args_add(a, "-accel", "kvm");
         args_add(a, "-cpu", "host");
@@ -161,19 +190,22 @@ static void add_kernel(Args *a, const QemuSetup *s)
 
 static void add_slots(Args *a, const QemuSetup *s)
 {
-    unsigned n = (s->n_slots + QEMU_SLOTS_PER_BRIDGE - 1) / QEMU_SLOTS_PER_BRIDGE;
+    unsigned per_port = qemu_slots_per_port(s->machine);
+    unsigned n = (s->n_slots + per_port - 1) / per_port;
 
     for (unsigned i = 0; i < n; i++) {
         char port[16], bus[16], address[16];
 
         snprintf(port, sizeof(port), "rp%u", i);
         snprintf(bus, sizeof(bus), "hp%u", i);
-        snprintf(address, sizeof(address), "10.%u", i);
+        snprintf(address, sizeof(address), "%x.%u", 0x10 + i / 8, i % 8);
         /* No I/O window: there is room for 15 of them at most, and modern virtio needs none. */
         args_add_json(a, "-device",
                       json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:b}", "driver", "pcie-root-port", "id",
                                 port, "bus", "pcie.0", "addr", address, "chassis", (int)i + 1, "slot",
-                                (int)i + 1, "io-reserve", 0, "multifunction", i == 0));
+                                (int)i + 1, "io-reserve", 0, "multifunction", i % 8 == 0));
+        if (s->machine == QEMU_VIRT)
+            continue;
         args_add_json(a, "-device",
                       json_pack("{s:s, s:s, s:s}", "driver", "pcie-pci-bridge", "id", bus, "bus", port));
     }
@@ -273,7 +305,8 @@ int qemu_args_build(const QemuSetup *s, char ***ret, Error *e)
     add_memory(&a, s);
     if (!s->incoming)
         add_kernel(&a, s);
-    args_add_json(&a, "-device", json_pack("{s:s, s:s}", "driver", "vmgenid", "guid", "auto"));
+    if (s->machine == QEMU_Q35) /* virt has none */
+        args_add_json(&a, "-device", json_pack("{s:s, s:s}", "driver", "vmgenid", "guid", "auto"));
     add_root_disk(&a, s);
     add_channels(&a, s);
     add_nics(&a, s);

@@ -29,6 +29,8 @@
 
 #define SERIAL_MAX 20 /* VIRTIO_BLK_ID_BYTES */
 #define REMOVAL_RETRY_USEC (2 * USEC_PER_SEC) /* doubled each time */
+/* A button that is pressed again before Linux acted on it, which takes 5 s and more, takes the request back. */
+#define BUTTON_RETRY_USEC (30 * USEC_PER_SEC)
 
 typedef struct SlotNames {
     char device[SLOT_NAME_MAX + 16], backend[16], fdset_path[32], bus[8], address[8];
@@ -43,7 +45,7 @@ static SlotNames names_of(const QemuSlot *slot)
     snprintf(n.device, sizeof(n.device), "%c%u.%s", slot->kind == SLOT_DISK ? 'd' : 'n', slot->index,
              slot->name);
     snprintf(n.backend, sizeof(n.backend), "%s%u", slot->kind == SLOT_DISK ? "disk" : "net", slot->index);
-    qemu_slot_place(slot->index, n.bus, n.address);
+    qemu_slot_place(slot->qemu->machine, slot->index, n.bus, n.address);
     snprintf(n.fdset_path, sizeof(n.fdset_path), "/dev/fdset/%i", n.fdset);
     return n;
 }
@@ -217,7 +219,7 @@ static int slot_remove(QemuSlot *slot)
 {
     int r;
 
-    slot->retry_usec = REMOVAL_RETRY_USEC;
+    slot->retry_usec = slot->qemu->machine == QEMU_VIRT ? BUTTON_RETRY_USEC : REMOVAL_RETRY_USEC;
     r = slot->retry ? loop_source_set_timer(slot->retry, slot->retry_usec)
                     : loop_add_timer(slot->qemu->vmm.loop, slot->retry_usec, on_retry, slot, &slot->retry);
     if (r >= 0)

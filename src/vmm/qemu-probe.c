@@ -101,6 +101,9 @@ int qemu_probe(const char *binary, uint64_t timeout_usec, unsigned *ret_features
     r = strncmp(answer, prefix, strlen(prefix)) == 0
             ? qemu_features_of_version(answer + strlen(prefix), ret_features)
             : -EBADMSG;
+    /* Without a kernel, a clone's virt would put another device tree over the template's; nobody tried more. */
+    if (r >= 0 && qemu_machine_of(binary) == QEMU_VIRT)
+        *ret_features &= ~(unsigned)VMM_TEMPLATE;
     if (r < 0) {
         answer[strcspn(answer, "\n")] = 0;
         return error_set(e, r, "%s is no QEMU: \"--version\" gives \"%.128s\"", binary, answer);

@@ -22,6 +22,7 @@
 const char *const qemu_socket_names[_QEMU_SOCKET_MAX] = {"qmp.sock", "console.sock", "control.sock",
                                                          "task.sock"};
 
+#if defined(__x86_64__)
 static uint64_t clock_nsec(void)
 {
     struct timespec ts;
@@ -30,7 +31,6 @@ static uint64_t clock_nsec(void)
     return (uint64_t)ts.tv_sec * 1000000000ULL + (uint64_t)ts.tv_nsec;
 }
 
-#if defined(__x86_64__)
 /* TSC and clock at one moment: the pair with the least time between of several. */
 static void sample_tsc(uint64_t *ret_tsc, uint64_t *ret_nsec)
 {
@@ -168,8 +168,9 @@ static int fill_jail(const VmmSpec *spec, const char *from, QemuStart *s, Error 
 unsigned qemu_count_slots(const VmmSpec *spec)
 {
     unsigned n = spec->max_hotplug_disks + (spec->n_nics == 0);
+    unsigned per_port = qemu_slots_per_port(qemu_machine_of(spec->binary));
 
-    return (n + QEMU_SLOTS_PER_BRIDGE - 1) / QEMU_SLOTS_PER_BRIDGE * QEMU_SLOTS_PER_BRIDGE;
+    return (n + per_port - 1) / per_port * per_port;
 }
 
 static int check_files(const VmmSpec *spec, const char *from, Error *e)
@@ -184,6 +185,7 @@ static int check_files(const VmmSpec *spec, const char *from, Error *e)
 int qemu_start_build(Qemu *q, const VmmSpec *spec, const char *from, QemuStart *s, Error *e)
 {
     QemuSetup setup = {.spec = spec,
+                       .machine = q->machine,
                        .kernel = KERNEL_IN_JAIL,
                        .n_slots = qemu_count_slots(spec),
                        .memory = from                       ? QEMU_MEMORY_PRIVATE
@@ -211,7 +213,7 @@ int qemu_start_build(Qemu *q, const VmmSpec *spec, const char *from, QemuStart *
     setup.rootfs_fd = s->rootfs_fd;
     setup.state_fd = s->state_fd;
     setup.nic_fds = nics;
-    setup.tsc_khz = spec->emulate && !from ? measure_tsc_khz() : 0;
+    setup.tsc_khz = spec->emulate && !from && q->machine == QEMU_Q35 ? measure_tsc_khz() : 0;
     return qemu_args_build(&setup, &s->args, e);
 }
 

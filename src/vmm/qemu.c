@@ -173,6 +173,11 @@ static int check_supported(const VmmSpec *spec, const char *from, Error *e)
                          spec->n_nics);
     if (from && spec->template_directory)
         return error_set(e, -EINVAL, "a clone of a template cannot become a template");
+    if ((from || spec->template_directory) && qemu_machine_of(spec->binary) == QEMU_VIRT)
+        return error_set(e, -EOPNOTSUPP, "VMM driver qemu does not support templates of arm64 guests");
+    if (!spec->emulate && qemu_machine_of(spec->binary) != QEMU_MACHINE_OF_HOST)
+        return error_set(e, -EOPNOTSUPP, "%s cannot use this host's KVM, it is for another architecture",
+                         spec->binary);
     return 0;
 }
 
@@ -182,6 +187,7 @@ static int prepare(Qemu *q, const VmmSpec *spec, const char *from, QemuStart *s,
     unsigned n_slots = qemu_count_slots(spec);
     int r;
 
+    q->machine = qemu_machine_of(spec->binary);
     r = check_supported(spec, from, e);
     if (r >= 0)
         r = set_paths(q, e);
@@ -239,19 +245,28 @@ static int qemu_boot(Vmm *vmm, const VmmSpec *spec, const char *template_directo
 
 static int qemu_serialize(Vmm *vmm, json_t *state)
 {
-    return json_object_set_new(state, "slots", json_integer(qemu_of(vmm)->n_slots)) < 0 ? -ENOMEM : 0;
+    Qemu *q = qemu_of(vmm);
+
+    if (json_object_set_new(state, "slots", json_integer(q->n_slots)) < 0 ||
+        json_object_set_new(state, "virt", json_boolean(q->machine == QEMU_VIRT)) < 0)
+        return -ENOMEM;
+    return 0;
 }
 
 static int qemu_adopt(Vmm *vmm, json_t *state, Error *e)
 {
     Qemu *q = qemu_of(vmm);
+    bool virt = QEMU_MACHINE_OF_HOST == QEMU_VIRT; /* an older release's state has no such key */
     uint64_t n_slots = 0;
     char path[64];
     int r;
 
     r = json_get_uint(state, "slots", "state of a VM", 0, QEMU_SLOTS_MAX, &n_slots, e);
+    if (r >= 0)
+        r = json_get_bool(state, "virt", "state of a VM", &virt, e);
     if (r < 0)
         return r;
+    q->machine = virt ? QEMU_VIRT : QEMU_Q35;
     r = set_paths(q, e);
     if (r >= 0)
         r = qemu_slots_new(q, (unsigned)n_slots, e);
@@ -318,6 +333,8 @@ static unsigned qemu_features_of(const Vmm *vmm)
     unsigned features = QEMU_FEATURES;
 
     (void)qemu_features_of_version(qmp_client_version(qemu_of((Vmm *)vmm)->qmp), &features);
+    if (qemu_of((Vmm *)vmm)->machine == QEMU_VIRT)
+        features &= ~(unsigned)VMM_TEMPLATE;
     return features;
 }
 

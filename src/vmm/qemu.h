@@ -7,6 +7,7 @@
 
 #include "vmm/console.h"
 #include "vmm/driver.h"
+#include "vmm/qemu-args.h"
 #include "vmm/qemu-template.h"
 #include "vmm/qmp-client.h"
 
@@ -63,6 +64,7 @@ typedef struct Qemu {
     QmpClient *qmp;
     Console *console;
     int stderr_fd; /* a memfd */
+    QemuMachine machine;
     QemuSlot *slots;
     unsigned n_slots;
     uint64_t n_freed;    /* slots, so far */

@@ -22,6 +22,10 @@ def pytest_addoption(parser):
     group.addoption("--mode", default="daemon", choices=("daemon", "daemonless"), help="who boots cloudhv's VMs")
     group.addoption("--bin-dir", default=os.path.join(TOP, "build"), help="our programs, or a build directory")
     group.addoption("--guest-dir", default=os.path.join(TOP, "build", "guest"), help="vmlinux and rootfs.erofs")
+    group.addoption("--guest-arch", choices=("x86_64", "aarch64"), help="of the guest, emulated if not the host's; "
+                    "--guest-dir is then of that architecture, and so are --guest-cc and --guest-busybox")
+    group.addoption("--guest-cc", default="cc", help="compiles the programs of the images")
+    group.addoption("--guest-busybox", default="/bin/busybox", help="a static one, for the images")
     group.addoption("--mkfs", help="mkfs.erofs 1.8 or later; default: beside the guest's files")
     group.addoption("--our-log-level", default="info", help="of our programs")
     group.addoption("--pods", type=int, default=20, help="how many one after another")
@@ -73,12 +77,13 @@ def node(request):
         guest = os.path.abspath(config.getoption("--guest-dir"))
         mkfs = config.getoption("--mkfs") or os.path.join(guest, "mkfs.erofs")
         cloudhv = cloudhv_module.Cloudhv(config.getoption("--bin-dir"), guest, mkfs, config.getoption("--mode"),
-                                         config.getoption("--our-log-level"))
+                                         config.getoption("--our-log-level"), config.getoption("--guest-arch"))
     node = None
     try:
         if cloudhv:
             cloudhv.start_daemon()
-        node = node_module.Node(request.param, cloudhv, keep, number=os.getpid() % 200)
+        node = node_module.Node(request.param, cloudhv, keep, os.getpid() % 200, config.getoption("--guest-cc"),
+                                config.getoption("--guest-busybox"))
         yield node
     finally:
         if node:

@@ -139,24 +139,62 @@ static void test_refused(void **state)
     compare(&setup, "most-slots");
 }
 
-static void test_places(void **state)
+/* The same on arm64's machine; on a host of either architecture. */
+static void test_virt(void **state)
+{
+    VmmSpec spec = spec_new();
+    QemuSetup setup = setup_new(&spec);
+
+    spec.binary = "/usr/bin/qemu-system-aarch64";
+    spec.kernel_args = "console=ttyAMA0 quiet";
+    setup.machine = QEMU_VIRT;
+    setup.tsc_khz = 0;
+    setup.n_slots = 10;
+    spec.nics = nics;
+    spec.n_nics = 1;
+    compare(&setup, "virt-emulated");
+    spec.emulate = false;
+    compare(&setup, "virt-kvm");
+}
+
+static void test_machine_of_program(void **state)
+{
+    assert_int_equal(qemu_machine_of("/usr/bin/qemu-system-aarch64"), QEMU_VIRT);
+    assert_int_equal(qemu_machine_of("qemu-system-x86_64"), QEMU_Q35);
+    assert_int_equal(qemu_machine_of("/usr/libexec/qemu-kvm"), QEMU_MACHINE_OF_HOST);
+    assert_int_equal(qemu_machine_of("64"), QEMU_MACHINE_OF_HOST);
+    assert_int_equal(qemu_machine_of(""), QEMU_MACHINE_OF_HOST);
+}
+
+static void expect_places_differ(QemuMachine machine)
 {
     char bus[8], address[8], last[16] = "";
 
-    qemu_slot_place(0, bus, address);
-    assert_string_equal(bus, "hp0");
-    assert_string_equal(address, "1");
-    qemu_slot_place(QEMU_SLOTS_MAX - 1, bus, address);
-    assert_string_equal(bus, "hp3");
-    assert_string_equal(address, "1f");
     for (unsigned i = 0; i < QEMU_SLOTS_MAX; i++) {
-        char place[16];
+        char place[17];
 
-        qemu_slot_place(i, bus, address);
+        qemu_slot_place(machine, i, bus, address);
         snprintf(place, sizeof(place), "%s %s", bus, address);
         assert_string_not_equal(place, last);
         memcpy(last, place, sizeof(last));
     }
+}
+
+static void test_places(void **state)
+{
+    char bus[8], address[8];
+
+    qemu_slot_place(QEMU_Q35, 0, bus, address);
+    assert_string_equal(bus, "hp0");
+    assert_string_equal(address, "1");
+    qemu_slot_place(QEMU_Q35, QEMU_SLOTS_MAX - 1, bus, address);
+    assert_string_equal(bus, "hp3");
+    assert_string_equal(address, "1f");
+    qemu_slot_place(QEMU_VIRT, QEMU_SLOTS_MAX - 1, bus, address);
+    assert_string_equal(bus, "rp123");
+    assert_string_equal(address, "0");
+    expect_places_differ(QEMU_Q35);
+    expect_places_differ(QEMU_VIRT);
 }
 
 int main(void)
@@ -166,6 +204,8 @@ int main(void)
         cmocka_unit_test(test_kvm_with_everything),
         cmocka_unit_test(test_template_and_clone),
         cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_virt),
+        cmocka_unit_test(test_machine_of_program),
         cmocka_unit_test(test_places),
     };
 

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The QEMU driver with real QEMU. A guest of some bytes is made here: it prints a line and halts, or resets.
- * With CLOUDHV_TEST_KERNEL and CLOUDHV_TEST_ROOTFS, the real guest is booted instead, disks are plugged and
- * unplugged, and the times are printed; CLOUDHV_TEST_KERNEL_ARGS replaces the command line. */
+/* The QEMU driver with real QEMU, for guests of both architectures. A guest of some bytes is made here: it prints
+ * a line and halts, or resets. With CLOUDHV_TEST_KERNEL and CLOUDHV_TEST_ROOTFS, the real guest is booted
+ * instead, disks are plugged and unplugged, and the times are printed; CLOUDHV_TEST_KERNEL_ARGS replaces the
+ * command line, CLOUDHV_TEST_QEMU the program. */
 
+#include "tiny-guest.h"
 #include "unit.h"
 
-#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -22,15 +23,17 @@
 #include "base/fs.h"
 #include "base/loop.h"
 #include "base/process.h"
+#include "vmm/qemu-args.h"
 #include "vmm/vmm.h"
 
 #define QEMU "/usr/bin/qemu-system-x86_64"
+#define QEMU_ARM64 "/usr/bin/qemu-system-aarch64"
 #define TEST_UID 1879048200
-#define LOAD_ADDRESS 0x100000
 
 typedef struct Test {
     char directory[64];
     char kernel[PATH_MAX], rootfs[PATH_MAX];
+    const char *qemu;
     Loop *loop;
     Vmm *vmm;
     unsigned n_done, n_exited;
@@ -39,68 +42,25 @@ typedef struct Test {
     VmmExit exit;
 } Test;
 
-/* A guest without operating system: an ELF file with a PVH entry (Xen's note 18), entered in 32-bit protected
- * mode. Prints "hello from the guest" on the UART, then halts (hlt; jmp), or resets (lidt of nothing; int3).
- */
-static const uint8_t guest_halt[] = {0xf4, 0xeb, 0xfd};
-static const uint8_t guest_reset[] = {0x0f, 0x01, 0x1d, 0x00, 0x00, 0x00, 0x00, 0xcc};
-static const char guest_text[] = "hello from the guest\r\n";
-
-static void write_guest(const char *path, const uint8_t *end, size_t n_end)
+static bool is_arm64(const Test *t)
 {
-    static const uint8_t print[] = {
-        0xbe, 0,    0,    0,    0, /* mov esi, text */
-        0x66, 0xba, 0xf8, 0x03,    /* mov dx, 0x3f8 */
-        0xac,                      /* lodsb */
-        0x84, 0xc0,                /* test al, al */
-        0x74, 0x03,                /* jz +3 */
-        0xee,                      /* out dx, al */
-        0xeb, 0xf8,                /* jmp lodsb */
-    };
-    struct {
-        Elf64_Ehdr ehdr;
-        Elf64_Phdr load, note;
-        Elf64_Nhdr nhdr;
-        char name[4];
-        uint64_t entry;
-        uint8_t code[128];
-        uint8_t pad[4096];
-    } image = {
-        .ehdr = {.e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB, EV_CURRENT},
-                 .e_type = ET_EXEC,
-                 .e_machine = EM_X86_64,
-                 .e_version = EV_CURRENT,
-                 .e_entry = LOAD_ADDRESS,
-                 .e_phoff = sizeof(Elf64_Ehdr),
-                 .e_ehsize = sizeof(Elf64_Ehdr),
-                 .e_phentsize = sizeof(Elf64_Phdr),
-                 .e_phnum = 2},
-        .nhdr = {.n_namesz = 4, .n_descsz = 8, .n_type = 18},
-        .name = "Xen",
-    };
-    uint32_t text;
-
-    image.load = (Elf64_Phdr){.p_type = PT_LOAD, .p_flags = PF_R | PF_W | PF_X, .p_align = 4096};
-    image.load.p_paddr = image.load.p_vaddr = LOAD_ADDRESS;
-    image.load.p_filesz = image.load.p_memsz = sizeof(image);
-    image.note = (Elf64_Phdr){.p_type = PT_NOTE, .p_flags = PF_R, .p_align = 4};
-    image.note.p_offset = (uint64_t)((uint8_t *)&image.nhdr - (uint8_t *)&image);
-    image.note.p_paddr = image.note.p_vaddr = LOAD_ADDRESS + image.note.p_offset;
-    image.note.p_filesz = image.note.p_memsz = sizeof(Elf64_Nhdr) + 12;
-    image.entry = LOAD_ADDRESS + (uint64_t)(image.code - (uint8_t *)&image);
-    memcpy(image.code, print, sizeof(print));
-    memcpy(image.code + sizeof(print), end, n_end);
-    text = (uint32_t)image.entry + 64;
-    memcpy(image.code + 1, &text, sizeof(text));
-    memcpy(image.code + 64, guest_text, sizeof(guest_text));
-    assert_int_equal(fs_write_file_atomic(path, &image, sizeof(image), 0644), 0);
+    return strcmp(t->qemu, QEMU_ARM64) == 0;
 }
 
+static void write_guest(Test *t, End end)
+{
+    if (is_arm64(t))
+        write_arm64_guest(t->kernel, end);
+    else
+        write_x86_guest(t->kernel, end);
+}
+
+/* The state before is the program. */
 static int setup(void **state)
 {
     static Test t;
 
-    t = (Test){.directory = "/tmp/test-vmm-XXXXXX"};
+    t = (Test){.directory = "/tmp/test-vmm-XXXXXX", .qemu = *state};
     assert_non_null(mkdtemp(t.directory));
     snprintf(t.kernel, sizeof(t.kernel), "%s/kernel", t.directory);
     snprintf(t.rootfs, sizeof(t.rootfs), "%s/rootfs", t.directory);
@@ -167,7 +127,7 @@ static VmmSpec spec_of(Test *t)
     return (VmmSpec){
         .name = "test,vm",
         .directory = t->directory,
-        .binary = QEMU,
+        .binary = t->qemu,
         .kernel = t->kernel,
         .rootfs = t->rootfs,
         .kernel_args = "console=ttyS0",
@@ -217,7 +177,7 @@ static void test_boot_is_confined_and_killed(void **state)
     ssize_t k;
     pid_t pid;
 
-    write_guest(t->kernel, guest_halt, sizeof(guest_halt));
+    write_guest(t, END_HALT);
     boot(t, &spec);
     assert_true(vmm_features(t->vmm) & VMM_HOTPLUG_DISK);
     pid = vmm_pid(t->vmm);
@@ -254,7 +214,7 @@ static void test_guest_resets(void **state)
     Test *t = *state;
     VmmSpec spec = spec_of(t);
 
-    write_guest(t->kernel, guest_reset, sizeof(guest_reset));
+    write_guest(t, END_RESET);
     boot(t, &spec);
     wait_for(t, &t->n_exited, 1);
     print_message("%s\n", t->message);
@@ -303,7 +263,7 @@ static void test_hotplug_and_adopt(void **state)
     char path[PATH_MAX];
     VmmDisk disk = {.serial = "i0123456789abcdef01", .path = path, .read_only = true};
 
-    write_guest(t->kernel, guest_halt, sizeof(guest_halt));
+    write_guest(t, END_HALT);
     spec.timeout_usec = 20 * USEC_PER_SEC;
     boot(t, &spec);
     disk.fd = fd = disk_file(t, "disk", path);
@@ -373,7 +333,7 @@ static void test_nics(void **state)
 
     if (cold < 0 || hot < 0)
         skip();
-    write_guest(t->kernel, guest_halt, sizeof(guest_halt));
+    write_guest(t, END_HALT);
     spec.nics = nics;
     spec.n_nics = 1;
     boot(t, &spec);
@@ -399,6 +359,7 @@ static void boot_real_guest(Test *t)
     uint64_t since = loop_now();
 
     assert_non_null(getenv("CLOUDHV_TEST_ROOTFS"));
+    spec.binary = getenv("CLOUDHV_TEST_QEMU") ?: QEMU;
     spec.kernel = getenv("CLOUDHV_TEST_KERNEL");
     spec.rootfs = getenv("CLOUDHV_TEST_ROOTFS");
     spec.vcpus = spec.max_vcpus = 2;
@@ -496,21 +457,45 @@ static void test_removals_and_additions_overlap(void **state)
         wait_for(t, &lanes[i].n_done, 2 * ROUNDS);
 }
 
+static void test_kvm_is_the_hosts(void **state)
+{
+    Test *t = *state;
+    VmmSpec spec = spec_of(t);
+    _cleanup_error_ Error e = ERROR_INIT;
+
+    if (QEMU_MACHINE_OF_HOST == QEMU_VIRT)
+        spec.binary = QEMU;
+    spec.emulate = false;
+    write_guest(t, END_HALT);
+    assert_int_equal(vmm_boot(t->loop, vmm_driver_by_name("qemu"), &spec, on_done, on_exited, t, &t->vmm, &e),
+                     -EOPNOTSUPP);
+    assert_non_null(strstr(error_message(&e), "another architecture"));
+}
+
+#define with(program, f) {#f "(" program ")", f, setup, teardown, (void *)(program)}
+#define x86(f) with(QEMU, f)
+#define arm64(f) with(QEMU_ARM64, f)
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_boot_is_confined_and_killed, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_guest_resets, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_bad_kernel, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_hotplug_and_adopt, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_nics, setup, teardown),
+        x86(test_boot_is_confined_and_killed),
+        x86(test_guest_resets),
+        x86(test_bad_kernel),
+        x86(test_hotplug_and_adopt),
+        x86(test_nics),
+        arm64(test_boot_is_confined_and_killed),
+        arm64(test_guest_resets),
+        arm64(test_hotplug_and_adopt),
+        arm64(test_nics),
+        arm64(test_kvm_is_the_hosts),
     };
     const struct CMUnitTest with_real_guest[] = {
-        cmocka_unit_test_setup_teardown(test_disks_of_real_guest, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_removals_and_additions_overlap, setup, teardown),
+        x86(test_disks_of_real_guest),
+        x86(test_removals_and_additions_overlap),
     };
 
-    if (access(QEMU, X_OK) < 0 || geteuid() != 0)
+    if (access(QEMU, X_OK) < 0 || access(QEMU_ARM64, X_OK) < 0 || geteuid() != 0)
         return 77;
     if (getenv("CLOUDHV_TEST_KERNEL"))
         return cmocka_run_group_tests(with_real_guest, NULL, NULL);

@@ -14,7 +14,10 @@ from . import proc, wait
 SHIM = "containerd-shim-cloudhv-v1"
 DAEMON = "cloudhv-sandbox-daemon"
 UIDS = 100  # of VMMs, for each run
-QEMU = {"x86_64": "qemu-system-x86_64", "aarch64": "qemu-system-aarch64"}
+# By architecture of the guest: the program and the guest's serial console.
+QEMU = {"x86_64": ("qemu-system-x86_64", "ttyS0"), "aarch64": ("qemu-system-aarch64", "ttyAMA0")}
+KERNEL_ARGS = ("console={} root=/dev/vda ro rootfstype=erofs init=/sbin/init quiet loglevel=4 panic=-1 reboot=t "
+               "net.ifnames=0")
 
 
 def _replace(path, text, mode):
@@ -25,8 +28,9 @@ def _replace(path, text, mode):
 
 
 class Cloudhv:
-    def __init__(self, bin_dir, guest_dir, mkfs, mode, log_level="info"):
-        """`mode` is "daemon" or "daemonless": who boots the VMs."""
+    def __init__(self, bin_dir, guest_dir, mkfs, mode, log_level="info", guest_arch=None):
+        """`mode` is "daemon" or "daemonless": who boots the VMs. `guest_arch` of another architecture is emulated."""
+        self.guest_arch = guest_arch or os.uname().machine
         self.mkfs, self.log_level = mkfs, log_level
         self.bin_dir, self.guest_dir, self.mode = os.path.abspath(bin_dir), os.path.abspath(guest_dir), mode
         self.root = proc.run_directory()
@@ -82,11 +86,13 @@ class Cloudhv:
     def write_config(self, shim=None, daemon=None, **both):
         """Writes config.json and daemon.json: the run's own, changed by `both`, `shim` and `daemon`. A value of
         None leaves the key out."""
-        qemu = QEMU[os.uname().machine]
+        qemu, console = QEMU[self.guest_arch]
         common = {"kernel_path": self.kernel, "rootfs_path": os.path.join(self.guest_dir, "rootfs.erofs"),
                   "vmm": "qemu", "qemu_binary": f"/usr/bin/{qemu}", "allow_emulation": True,
                   # Under emulation, on few and busy cores, several at once.
                   "boot_timeout_secs": 180, "operation_timeout_secs": 120, "max_containers_per_vm": 16,
+                  # The default's console is that of the host's architecture.
+                  "kernel_args": KERNEL_ARGS.format(console) if self.guest_arch != os.uname().machine else None,
                   "vmm_uid_base": self.uid_base, "vmm_uid_count": UIDS, "log_level": self.log_level}
         files = {"config.json": {**common, "daemon_socket": self.socket if self.mode == "daemon" else "",
                                  "state_dir": os.path.join(self.root, "shim"), "erofs_cache_dir": self.cache_dir,

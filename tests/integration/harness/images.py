@@ -14,22 +14,22 @@ sys.path.insert(0, os.path.join(HERE, "..", "..", "..", "hacks", "lib"))
 from oci_image import Layer, write_archive  # noqa: E402 (found by the path above)
 
 
-def compile_program(name, out_dir):
+def compile_program(name, out_dir, compiler):
     """Compiles programs/NAME.c as a static binary and returns its content."""
     out = os.path.join(out_dir, name)
-    subprocess.run(["cc", "-std=gnu17", "-D_GNU_SOURCE", "-O2", "-static", "-s", "-o", out,
+    subprocess.run([*compiler.split(), "-std=gnu17", "-D_GNU_SOURCE", "-O2", "-static", "-s", "-o", out,
                     os.path.join(PROGRAMS, f"{name}.c")], check=True)
     with open(out, "rb") as f:
         return f.read()
 
 
-def base_layer(probe):
+def base_layer(probe, busybox):
     """A root file system with busybox under all its names, a few users, and the probe."""
     layer = Layer()
     for name in ("bin", "dev", "etc", "home", "proc", "root", "sys", "usr", "usr/bin", "var", "var/log", "www"):
         layer.directory(name)
     layer.directory("tmp", 0o1777)
-    with open(BUSYBOX, "rb") as f:
+    with open(busybox, "rb") as f:
         layer.file("bin/busybox", f.read(), 0o755)
     applets = subprocess.run([BUSYBOX, "--list"], check=True, capture_output=True, text=True).stdout.split()
     for applet in applets:
@@ -86,10 +86,11 @@ def opaque_layers():
     return [lower, upper]
 
 
-def assemble(out_dir, pause_reference):
-    """Writes all archives; returns {short name: (reference, path)}."""
-    base = base_layer(compile_program("probe", out_dir))
-    pause = Layer().file("pause", compile_program("pause", out_dir), 0o755).bytes()
+def assemble(out_dir, pause_reference, compiler, busybox):
+    """Writes all archives; returns {short name: (reference, path)}. `compiler` and `busybox` are for the architecture
+    of the guest, of which the archives say that it is this machine's, or containerd would not take them."""
+    base = base_layer(compile_program("probe", out_dir, compiler), busybox)
+    pause = Layer().file("pause", compile_program("pause", out_dir, compiler), 0o755).bytes()
     images = {}
 
     def add(name, layers, image_config, reference=None):

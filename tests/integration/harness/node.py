@@ -29,8 +29,9 @@ def find_containerd(version):
 
 
 class Node:
-    def __init__(self, version, cloudhv=None, keep=False, number=0):
-        """Starts containerd `version`. `cloudhv` (see cloudhv.py) adds our runtime."""
+    def __init__(self, version, cloudhv=None, keep=False, number=0, compiler="cc", busybox=images.BUSYBOX):
+        """Starts containerd `version`. `cloudhv` (see cloudhv.py) adds our runtime; `compiler` and `busybox` are what
+        images are made with."""
         self.version, self.cloudhv, self.keep = version, cloudhv, keep
         self.bin = find_containerd(version)
         self.root = cloudhv.root if cloudhv else proc.run_directory()
@@ -45,7 +46,7 @@ class Node:
         self.network = network.Network(self.root, number)
         archives = os.path.join(self.root, "images")
         os.makedirs(archives)
-        self.images = images.assemble(archives, PAUSE)
+        self.images = images.assemble(archives, PAUSE, compiler, busybox)
         self._write_config()
         self.start()
         for name in self.images:
