@@ -78,6 +78,7 @@ struct Vmm {
 };
 
 extern const VmmDriver vmm_driver_qemu;
+extern const VmmDriver vmm_driver_cloud_hypervisor;
 
 /* Takes the pidfd, and watches it. */
 int vmm_process_started(Vmm *vmm, pid_t pid, int pidfd, Error *e);

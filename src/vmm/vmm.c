@@ -18,7 +18,7 @@
 #define KILL_TIMEOUT_USEC (5 * USEC_PER_SEC)
 #define STATE_VERSION 1
 
-static const VmmDriver *const drivers[] = {&vmm_driver_qemu};
+static const VmmDriver *const drivers[] = {&vmm_driver_qemu, &vmm_driver_cloud_hypervisor};
 
 const VmmDriver *vmm_driver_by_name(const char *name)
 {
