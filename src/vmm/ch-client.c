@@ -289,7 +289,7 @@ static int take_response(ChClient *client, const HttpResponse *response, Error *
     _cleanup_json_ json_t *value = NULL;
     Call *call = client->calls;
 
-    if (!call || call->sent < call->size)
+    if (!call || call->sent < call->size || http_parser_has_more(client->parser))
         return error_set(e, -EBADMSG, "Cloud Hypervisor answers what was not asked");
     if (response->status >= 300) {
         _cleanup_free_ char *text = refusal_text(response);

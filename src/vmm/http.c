@@ -250,6 +250,11 @@ int http_parser_next(HttpParser *parser, HttpResponse *ret, Error *e)
     return 0;
 }
 
+bool http_parser_has_more(const HttpParser *parser)
+{
+    return parser->size > 0;
+}
+
 char *http_request(const char *method, const char *path, const char *body, size_t *ret_size)
 {
     char *request;

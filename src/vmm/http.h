@@ -39,5 +39,9 @@ int http_parser_feed(HttpParser *parser, const void *data, size_t n);
  * anything else); then the conversation is over and each further call says the same. */
 int http_parser_next(HttpParser *parser, HttpResponse *ret, Error *e);
 
+/* Whether there are bytes after the response that was given last: of one that nobody asked for, unless requests were
+ * sent ahead. */
+bool http_parser_has_more(const HttpParser *parser);
+
 /* Makes a request; `body` may be NULL. The caller frees it; NULL when out of memory. */
 char *http_request(const char *method, const char *path, const char *body, size_t *ret_size);
