@@ -58,12 +58,12 @@ static json_t *payload_config(const VmmSpec *spec)
 json_t *ch_vm_config(const VmmSpec *spec)
 {
     /* The serial console is the VMM's standard output. */
-    return json_pack("{s:{s:i, s:i, s:b}, s:o, s:o, s:[{s:s, s:s, s:b, s:s}], s:{s:s}, s:{s:s}, s:{s:s}, "
+    return json_pack("{s:{s:i, s:i, s:b}, s:o, s:o, s:[{s:s, s:s, s:b, s:b, s:s}], s:{s:s}, s:{s:s}, s:{s:s}, "
                      "s:{s:i, s:s, s:s}}",
                      "cpus", "boot_vcpus", (int)spec->vcpus, "max_vcpus", (int)spec->max_vcpus, "nested", 0, //
                      "memory", memory_config(spec),                                                          //
                      "payload", payload_config(spec),                                                        //
-                     "disks", "id", "root", "path", CH_ROOTFS, "readonly", 1, "image_type", "Raw",           //
+                     "disks", "id", "root", "path", CH_ROOTFS, "readonly", 1, "sparse", 0, "image_type", "Raw", //
                      "rng", "src", "/dev/urandom",                                                           //
                      "serial", "mode", "Tty",                                                                //
                      "console", "mode", "Off",                                                               //
@@ -74,9 +74,10 @@ json_t *ch_disk_config(const char *id, const char *serial, bool read_only)
 {
     _cleanup_free_ char *path = string_printf("%s/%s", CH_DISKS, serial);
 
-    /* Always raw: what a guest writes must never be read as an image format with a backing file. */
-    return path ? json_pack("{s:s, s:s, s:s, s:b, s:s}", "id", id, "path", path, "serial", serial, "readonly",
-                            read_only, "image_type", "Raw")
+    /* Always raw: what a guest writes must never be read as an image format with a backing file. "sparse" is for
+     * discarding, and warns where there is nothing to discard. */
+    return path ? json_pack("{s:s, s:s, s:s, s:b, s:b, s:s}", "id", id, "path", path, "serial", serial, "readonly",
+                            read_only, "sparse", !read_only, "image_type", "Raw")
                 : NULL;
 }
 
