@@ -18,6 +18,7 @@
 #include "base/json.h"
 #include "base/process.h"
 #include "vmm/ch-requests.h"
+#include "vmm/ch-template.h"
 #include "vmm/jail.h"
 #include "vmm/stderr-file.h"
 
@@ -210,6 +211,11 @@ static void on_running(ChClient *client, json_t *value, const Error *e, void *us
     _cleanup_error_ Error failed = ERROR_INIT;
     Ch *ch = userdata;
 
+    if (e && e->number == -EREMOTEIO && ch->clone) {
+        (void)error_set(&failed, -ESTALE, "the template is of no use: %s", error_message(e));
+        on_step(client, value, &failed, ch);
+        return;
+    }
     if (e) {
         on_step(client, value, e, ch);
         return;
@@ -255,7 +261,7 @@ static int make_sockets(Ch *ch, const VmmSpec *spec, bool clone, Start *s, Error
         return error_set_errno(e, s->api_fd, "cannot make the socket %s", api);
     if (mkdir(s->sockets, 0700) < 0 || chown(s->sockets, spec->uid, spec->gid) < 0)
         return error_set_errno(e, -errno, "cannot make the directory %s", s->sockets);
-    ch->agent_listens = clone;
+    ch->clone = ch->agent_listens = clone;
     if (clone)
         return 0;
     ch->ready_fd = fd_listen_unix(ready, 0666);
@@ -313,8 +319,13 @@ static int prepare(Ch *ch, const VmmSpec *spec, const char *template_directory, 
         r = check_files(spec, e);
     if (r < 0)
         return r;
-    if (template_directory && spec->n_nics > 0)
-        return error_set(e, -EOPNOTSUPP, "a clone gets its network interfaces after it was started");
+    if ((template_directory || spec->template_directory) && spec->n_nics > 0)
+        return error_set(e, -EINVAL, "neither a template nor a clone can be started with network interfaces");
+    if (template_directory) {
+        r = ch_template_check(template_directory, spec, e);
+        if (r < 0)
+            return r;
+    }
     ch->uid = spec->uid;
     ch->gid = spec->gid;
     ch->channel = fs_join(ch->vmm.directory, CHANNEL_NAME);
@@ -374,6 +385,8 @@ int ch_boot(Vmm *vmm, const VmmSpec *spec, const char *template_directory, Error
     int r;
 
     r = prepare(ch, spec, template_directory, &s, e);
+    if (r >= 0 && spec->template_directory)
+        r = ch_template_begin(ch, spec, e);
     if (r >= 0)
         r = spawn(ch, spec, &s, e);
     if (r >= 0)

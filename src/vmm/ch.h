@@ -45,6 +45,7 @@ typedef struct Ch {
     ChEvents events;
     int ready_fd; /* the agent is awaited here */
     LoopSource *ready_io;
+    bool clone;
     bool vm_runs, agent_listens; /* both: it has booted */
     ChDevice *devices;
     VmmOp *state_op; /* pausing or resuming */
@@ -68,6 +69,9 @@ void ch_finish(VmmOp *op, const Error *e);
 
 /* A request of an operation: the operation's deadline is what limits it. Steals `body`. */
 int ch_put(Ch *ch, const char *name, json_t *body, int fd, ChAnswerFn on_answer, void *userdata);
+
+#define CH_FEATURES                                                                                          \
+    (VMM_HOTPLUG_DISK | VMM_HOTPLUG_NIC | VMM_HOTPLUG_CPU | VMM_HOTPLUG_MEMORY | VMM_PAUSE | VMM_TEMPLATE)
 
 /* ch-start.c */
 void ch_init(Vmm *vmm);

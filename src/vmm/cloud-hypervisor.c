@@ -14,6 +14,8 @@
 #include "base/fs.h"
 #include "base/process.h"
 #include "vmm/ch-requests.h"
+#include "vmm/ch-template.h"
+#include "vmm/program-version.h"
 #include "vmm/stderr-file.h"
 
 #define LAST_WORDS_MAX 1024
@@ -25,6 +27,7 @@ static void ch_free(Vmm *vmm)
     Ch *ch = ch_of(vmm);
 
     ch_client_free(ch->client);
+    ch_template_abandon(ch);
     ch_devices_free(ch);
     console_free(ch->console);
     loop_source_free(ch->events_io);
@@ -216,10 +219,28 @@ static int ch_resize(Vmm *vmm, unsigned vcpus, uint64_t memory, VmmOp *op, Error
     return 0;
 }
 
+static int ch_probe(const char *binary, uint64_t timeout_usec, unsigned *ret_features, Error *e)
+{
+    static const char name[] = "cloud-hypervisor ";
+    char answer[PROGRAM_VERSION_MAX];
+    unsigned major = 0;
+    int r;
+
+    r = program_version(binary, timeout_usec, answer, e);
+    if (r < 0)
+        return r;
+    answer[strcspn(answer, "\n")] = 0;
+    if (strncmp(answer, name, strlen(name)) != 0 || ch_parse_version(answer + strlen(name), &major) < 0)
+        return error_set(e, -EBADMSG, "%s is no Cloud Hypervisor: \"--version\" gives \"%.128s\"", binary, answer);
+    *ret_features = major < CH_VERSION_MIN ? 0 : CH_FEATURES;
+    return 0;
+}
+
 const VmmDriver vmm_driver_cloud_hypervisor = {
     .name = "cloud-hypervisor",
     .size = sizeof(Ch),
-    .features = VMM_HOTPLUG_DISK | VMM_HOTPLUG_NIC | VMM_HOTPLUG_CPU | VMM_HOTPLUG_MEMORY | VMM_PAUSE,
+    .features = CH_FEATURES,
+    .probe = ch_probe,
     .init = ch_init,
     .boot = ch_boot,
     .adopt = ch_adopt,
@@ -234,4 +255,5 @@ const VmmDriver vmm_driver_cloud_hypervisor = {
     .pause = ch_pause,
     .resume = ch_resume,
     .resize = ch_resize,
+    .snapshot = ch_snapshot,
 };

@@ -13,6 +13,7 @@
  *   twice NAME            answers twice
  *   refuse NAME           answers with an error
  *   die NAME              ends instead of answering, after last words
+ *   lazy vm.snapshot      answers, and writes nothing
  *   mute NAME             does what it should, and tells of no event (vm.remove-device)
  *   deaf                  no agent ever listens
  *   link                  makes a symbolic link in place of the vsock socket
@@ -42,6 +43,7 @@ static Device devices[DEVICES_MAX];
 static const char *state = "";
 static int events_fd;
 static bool twice; /* the next answer */
+static char created[REQUEST_MAX]; /* the VM's configuration */
 
 static void die(const char *what)
 {
@@ -253,6 +255,40 @@ static void change_state(int fd, const char *to)
     state = to;
 }
 
+static void write_file(const char *path, const char *text)
+{
+    int fd = open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+
+    if (fd < 0 || write(fd, text, strlen(text)) < 0)
+        die(path);
+    close(fd);
+}
+
+static void snapshot(int fd)
+{
+    if (told("lazy", "vm.snapshot")) {
+        answer(fd, 204, "%s", "");
+        return;
+    }
+    if (strcmp(state, "Paused") != 0) {
+        refuse(fd, "vm.snapshot", "the VM is not paused");
+        return;
+    }
+    write_file("/template/config.json", created);
+    write_file("/template/state.json", "{}");
+    answer(fd, 204, "%s", "");
+}
+
+/* A clone may read its template, and nothing more. */
+static const char *check_template(void)
+{
+    if (open("/template/ram", O_RDWR | O_CLOEXEC) >= 0 || (errno != EROFS && errno != EACCES))
+        return "the template can be written";
+    if (open("/template/ram", O_RDONLY | O_CLOEXEC) < 0 || open("/template/state.json", O_RDONLY | O_CLOEXEC) < 0)
+        return "the template can't be read";
+    return NULL;
+}
+
 static void handle(int fd, const char *name, const char *body, int attached)
 {
     const char *version = told("version", NULL);
@@ -263,7 +299,12 @@ static void handle(int fd, const char *name, const char *body, int attached)
         answer(fd, 200, "{\"build_version\":\"v%s\",\"version\":\"%s\",\"pid\":2,\"features\":[\"kvm\"]}",
                version ?: "53.0.0", version ?: "53.0.0");
     } else if (strcmp(name, "vm.create") == 0) {
+        snprintf(created, sizeof(created), "%s", body);
         answer(fd, 204, "%s", "");
+    } else if (strcmp(name, "vm.snapshot") == 0) {
+        snapshot(fd);
+    } else if (strcmp(name, "vm.restore") == 0 && check_template()) {
+        refuse(fd, "vm.restore", check_template());
     } else if (strcmp(name, "vm.boot") == 0 || strcmp(name, "vm.restore") == 0) {
         if (start_vm()) {
             state = "Running";

@@ -524,6 +524,151 @@ static void test_bad_specs(void **state)
 #undef REFUSED
 }
 
+static void end_vm(Test *t)
+{
+    assert_int_equal(vmm_kill(t->vmm), 0);
+    wait_for(t, &t->n_exited, 1);
+    t->vmm = vmm_free(t->vmm);
+    t->n_exited = t->n_done = 0;
+    assert_int_equal(fs_remove_tree(t->vm), 0);
+    assert_int_equal(mkdir(t->vm, 0700), 0);
+}
+
+static void assert_mode(const char *directory, const char *name, uid_t uid, mode_t mode)
+{
+    _cleanup_free_ char *path = fs_join(directory, name);
+    struct stat st;
+
+    assert_int_equal(lstat(path, &st), 0);
+    assert_int_equal(st.st_uid, uid);
+    assert_int_equal(st.st_gid, TEST_UID);
+    assert_int_equal(st.st_mode & 0777, mode);
+}
+
+static void make_template_directory(Test *t, char path[static 96])
+{
+    snprintf(path, 96, "%s/template", t->directory);
+    assert_int_equal(mkdir(path, 0750), 0);
+}
+
+static int restore(Test *t, const VmmSpec *spec, const char *template)
+{
+    _cleanup_error_ Error e = ERROR_INIT;
+    int r = vmm_restore(t->loop, driver(), spec, template, on_done, on_exited, t, &t->vmm, &e);
+
+    if (r < 0) {
+        snprintf(t->message, sizeof(t->message), "%s", error_message(&e));
+        print_message("%s\n", t->message);
+        assert_int_equal(fs_remove_tree(t->vm), 0);
+        assert_int_equal(mkdir(t->vm, 0700), 0);
+    }
+    return r;
+}
+
+static void test_template(void **state)
+{
+    Test *t = *state;
+    VmmSpec spec = spec_of(t), other;
+    _cleanup_error_ Error e = ERROR_INIT;
+    char template[96], path[128];
+
+    make_template_directory(t, template);
+    assert_int_equal(restore(t, &spec, template), -ENOENT);
+    other = spec;
+    other.template_directory = template;
+    boot(t, &other, "");
+    assert_mode(template, "ram", TEST_UID, 0600);
+    assert_int_equal(vmm_snapshot(t->vmm, "/elsewhere", on_done, t, &e), -EINVAL);
+    /* Not paused: refused, and nothing stays. */
+    assert_int_equal(vmm_snapshot(t->vmm, template, on_done, t, &e), 0);
+    assert_done(t, 2, -EREMOTEIO, "not paused");
+    assert_int_equal(vmm_pause(t->vmm, on_done, t, &e), 0);
+    assert_done(t, 3, 0, "");
+    assert_int_equal(vmm_snapshot(t->vmm, template, on_done, t, &e), 0);
+    assert_int_equal(vmm_snapshot(t->vmm, template, on_done, t, &e), -EBUSY);
+    assert_done(t, 4, 0, "");
+    assert_mode(t->directory, "template", 0, 0750);
+    assert_mode(template, "ram", 0, 0440);
+    assert_mode(template, "state.json", 0, 0440);
+    assert_mode(template, "config.json", 0, 0440);
+    end_vm(t);
+
+    assert_int_equal(restore(t, &spec, template), 0);
+    assert_done(t, 1, 0, "");
+    end_vm(t);
+
+    /* Another VM than it was made for, or damaged. */
+    other = spec;
+    other.memory = 32 << 20;
+    assert_int_equal(restore(t, &other, template), -ESTALE);
+    assert_non_null(strstr(t->message, "bytes of memory 67108864, not 33554432"));
+    other = spec;
+    other.kernel_args = "single";
+    assert_int_equal(restore(t, &other, template), -ESTALE);
+    assert_non_null(strstr(t->message, "command line"));
+    snprintf(path, sizeof(path), "%s/ram", template);
+    assert_int_equal(truncate(path, 4096), 0);
+    assert_int_equal(restore(t, &spec, template), -ESTALE);
+    assert_int_equal(truncate(path, 64 << 20), 0);
+    assert_int_equal(chmod(path, 0660), 0);
+    assert_int_equal(restore(t, &spec, template), -ESTALE);
+    assert_non_null(strstr(t->message, "can be written"));
+    assert_int_equal(chmod(path, 0440), 0);
+    snprintf(path, sizeof(path), "%s/config.json", template);
+    assert_int_equal(truncate(path, 100), 0);
+    assert_int_equal(restore(t, &spec, template), -ESTALE);
+}
+
+/* What is not complete goes with its VM; a clone that Cloud Hypervisor refuses has a useless template. */
+static void test_template_fails(void **state)
+{
+    static const char *const scripts[] = {"lazy vm.snapshot", "refuse vm.snapshot", "die vm.snapshot"};
+    Test *t = *state;
+    VmmSpec spec = spec_of(t), maker = spec_of(t);
+    _cleanup_error_ Error e = ERROR_INIT;
+    char template[96];
+
+    make_template_directory(t, template);
+    maker.template_directory = template;
+    for (size_t i = 0; i < ELEMENTSOF(scripts); i++) {
+        boot(t, &maker, scripts[i]);
+        assert_int_equal(vmm_pause(t->vmm, on_done, t, &e), 0);
+        assert_done(t, 2, 0, "");
+        assert_int_equal(vmm_snapshot(t->vmm, template, on_done, t, &e), 0);
+        wait_for(t, &t->n_done, 3);
+        print_message("%s\n", t->message);
+        assert_true(t->done_number < 0);
+        if (t->n_exited == 0)
+            end_vm(t);
+        t->vmm = vmm_free(t->vmm);
+        t->n_exited = t->n_done = 0;
+        assert_int_equal(fs_remove_tree(t->vm), 0);
+        assert_int_equal(mkdir(t->vm, 0700), 0);
+        assert_int_equal(rmdir(template), 0); /* it is empty */
+        assert_int_equal(mkdir(template, 0750), 0);
+    }
+    boot(t, &maker, "refuse vm.restore");
+    assert_int_equal(vmm_pause(t->vmm, on_done, t, &e), 0);
+    assert_done(t, 2, 0, "");
+    assert_int_equal(vmm_snapshot(t->vmm, template, on_done, t, &e), 0);
+    assert_done(t, 3, 0, "");
+    end_vm(t);
+    assert_int_equal(restore(t, &spec, template), 0);
+    assert_done(t, 1, -ESTALE, "the template is of no use: Cloud Hypervisor refused vm.restore");
+    t->vmm = vmm_free(t->vmm);
+}
+
+static void test_probe(void **state)
+{
+    _cleanup_error_ Error e = ERROR_INIT;
+    unsigned features = 0;
+
+    assert_int_equal(vmm_probe(driver(), FAKE_CLOUD_HYPERVISOR, 10 * USEC_PER_SEC, &features, &e), 0);
+    assert_true(features & VMM_TEMPLATE);
+    assert_int_equal(vmm_probe(driver(), "/bin/sed", 10 * USEC_PER_SEC, &features, &e), -EBADMSG);
+    print_message("%s\n", error_message(&e));
+}
+
 static void report(const char *what, uint64_t *since)
 {
     uint64_t now = loop_now();
@@ -664,6 +809,78 @@ static void put_devices(void)
     assert_int_equal(rmdir(directory), 0);
 }
 
+static uint64_t available_kib(void)
+{
+    char *text, *p;
+    uint64_t value;
+
+    assert_int_equal(fs_read_file("/proc/meminfo", 65536, &text, NULL), 0);
+    p = strstr(text, "MemAvailable:");
+    value = strtoull(p + 13, NULL, 10);
+    free(text);
+    return value;
+}
+
+enum { CLONES = 10 };
+
+static void test_real_clones(void **state)
+{
+    Test *t = *state, clones[CLONES];
+    VmmSpec spec = spec_of(t), maker;
+    _cleanup_error_ Error e = ERROR_INIT;
+    char template[96];
+    uint64_t since, before;
+
+    if (!getenv("CLOUD_HYPERVISOR") || !getenv("CLOUDHV_TEST_KERNEL") || !getenv("CLOUDHV_TEST_ROOTFS"))
+        skip();
+    spec.binary = getenv("CLOUD_HYPERVISOR");
+    spec.kernel = getenv("CLOUDHV_TEST_KERNEL");
+    spec.rootfs = getenv("CLOUDHV_TEST_ROOTFS");
+    spec.memory = 128 << 20;
+    spec.max_memory = 640 << 20;
+    spec.kernel_args = "console=ttyS0 root=/dev/vda ro rootfstype=erofs init=/sbin/init quiet loglevel=4 panic=-1 "
+                       "reboot=t net.ifnames=0";
+    make_template_directory(t, template);
+    maker = spec;
+    maker.template_directory = template;
+    since = loop_now();
+    boot(t, &maker, NULL);
+    report("cold boot, agent listens", &since);
+    assert_int_equal(vmm_pause(t->vmm, on_done, t, &e), 0);
+    assert_done(t, 2, 0, "");
+    report("paused", &since);
+    assert_int_equal(vmm_snapshot(t->vmm, template, on_done, t, &e), 0);
+    assert_done(t, 3, 0, "");
+    report("saved", &since);
+    end_vm(t);
+    before = available_kib();
+    for (unsigned i = 0; i < CLONES; i++) {
+        clones[i] = *t;
+        snprintf(clones[i].vm, sizeof(clones[i].vm), "%s/vm%u", t->directory, i);
+        assert_int_equal(mkdir(clones[i].vm, 0700), 0);
+        spec.directory = clones[i].vm;
+        spec.uid = TEST_UID + 1 + i;
+        since = loop_now();
+        assert_int_equal(vmm_restore(t->loop, driver(), &spec, template, on_done, on_exited, &clones[i],
+                                     &clones[i].vmm, &e),
+                         0);
+        assert_done(&clones[i], 1, 0, "");
+        report("clone runs", &since);
+        connect_agent(&clones[i]);
+        report("agent connected", &since);
+    }
+    run_for(t, 2 * USEC_PER_SEC);
+    print_memory(&clones[CLONES - 1]);
+    print_message("MemAvailable fell by %llu KiB for %i clones\n", (unsigned long long)(before - available_kib()),
+                  CLONES);
+    since = loop_now();
+    assert_int_equal(vmm_resize(clones[0].vmm, 0, 384 << 20, on_done, &clones[0], &e), 0);
+    assert_done(&clones[0], 2, 0, "");
+    report("memory added", &since);
+    for (unsigned i = 0; i < CLONES; i++)
+        end_vm(&clones[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -678,9 +895,13 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_guest_ends, setup, teardown),
         cmocka_unit_test_setup_teardown(test_nics, setup, teardown),
         cmocka_unit_test_setup_teardown(test_bad_specs, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_template, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_template_fails, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_probe, setup, teardown),
     };
     const struct CMUnitTest real[] = {
         cmocka_unit_test_setup_teardown(test_real_guest, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_real_clones, setup, teardown),
     };
 
     if (geteuid() != 0)
