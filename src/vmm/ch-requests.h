@@ -24,10 +24,10 @@
 #define CH_PORT_CONTROL 1024
 #define CH_PORT_TASK 1025
 
-/* The oldest version whose API this is, and the first that does not pay twice for the memory of a VM that was booted
- * (facts: it lies in a memfd there). */
+/* The oldest version whose API this is, and one that pays twice for what a guest writes: 64 MiB of it took 125 to 141
+ * of the host's, in 53.0 64. */
 #define CH_VERSION_MIN 51
-#define CH_VERSION_GOOD 53
+#define CH_VERSION_DOUBLE 52
 
 /* 0, or -EINVAL when no such VM can be. */
 int ch_check_spec(const VmmSpec *spec, Error *e);

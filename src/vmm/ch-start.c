@@ -203,6 +203,7 @@ static void on_version(ChClient *client, json_t *value, const Error *e, void *us
     else if (!e && major < CH_VERSION_MIN)
         (void)error_set(&wrong, -EOPNOTSUPP, "Cloud Hypervisor %.32s is too old: %i or later is needed", version,
                         CH_VERSION_MIN);
+    ch->version = major;
     on_step(client, value, wrong.number ? &wrong : e, ch);
 }
 

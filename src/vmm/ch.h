@@ -46,6 +46,7 @@ typedef struct Ch {
     int ready_fd; /* the agent is awaited here */
     LoopSource *ready_io;
     bool clone;
+    unsigned version; /* the major number; 0: not known yet */
     bool vm_runs, agent_listens; /* both: it has booted */
     ChDevice *devices;
     VmmOp *state_op; /* pausing or resuming */

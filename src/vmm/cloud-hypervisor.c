@@ -140,6 +140,16 @@ int ch_put(Ch *ch, const char *name, json_t *body, int fd, ChAnswerFn on_answer,
     return ch_client_put(ch->client, name, body, fd, UINT64_MAX, on_answer, userdata);
 }
 
+static const char *ch_warning(const Vmm *vmm)
+{
+    const Ch *ch = (const Ch *)vmm;
+
+    return ch->version == CH_VERSION_DOUBLE
+               ? "Cloud Hypervisor 52 keeps the memory of a VM that it boots in a memory file, so that what the guest "
+                 "writes costs the host twice; 53 does not"
+               : NULL;
+}
+
 static int ch_channel(Vmm *vmm, VmmChannel channel, VmmChannelAddress *ret)
 {
     *ret = (VmmChannelAddress){
@@ -247,6 +257,7 @@ const VmmDriver vmm_driver_cloud_hypervisor = {
     .serialize = ch_serialize,
     .ended = ch_ended,
     .free = ch_free,
+    .warning = ch_warning,
     .channel = ch_channel,
     .add_disk = ch_add_disk,
     .remove_disk = ch_remove_disk,

@@ -468,6 +468,11 @@ unsigned vmm_features(const Vmm *vmm)
     return vmm->driver->features_of ? vmm->driver->features_of(vmm) : vmm->driver->features;
 }
 
+const char *vmm_warning(const Vmm *vmm)
+{
+    return vmm->driver->warning ? vmm->driver->warning(vmm) : NULL;
+}
+
 pid_t vmm_pid(const Vmm *vmm)
 {
     return vmm->pid;

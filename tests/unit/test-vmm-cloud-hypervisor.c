@@ -658,6 +658,18 @@ static void test_template_fails(void **state)
     t->vmm = vmm_free(t->vmm);
 }
 
+static void test_warning(void **state)
+{
+    Test *t = *state;
+    VmmSpec spec = spec_of(t);
+
+    boot(t, &spec, "version 52.0.0");
+    assert_non_null(strstr(vmm_warning(t->vmm), "costs the host twice"));
+    end_vm(t);
+    boot(t, &spec, "version 53.0.0");
+    assert_null(vmm_warning(t->vmm));
+}
+
 static void test_probe(void **state)
 {
     _cleanup_error_ Error e = ERROR_INIT;
@@ -897,6 +909,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_bad_specs, setup, teardown),
         cmocka_unit_test_setup_teardown(test_template, setup, teardown),
         cmocka_unit_test_setup_teardown(test_template_fails, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_warning, setup, teardown),
         cmocka_unit_test_setup_teardown(test_probe, setup, teardown),
     };
     const struct CMUnitTest real[] = {
