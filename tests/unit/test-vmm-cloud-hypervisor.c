@@ -718,7 +718,7 @@ static void print_memory(Test *t)
     free(text);
 }
 
-static void test_real_guest(void **state)
+static void test_real_cloud_hypervisor(void **state)
 {
     Test *t = *state;
     VmmSpec spec = spec_of(t);
@@ -911,9 +911,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_template_fails, setup, teardown),
         cmocka_unit_test_setup_teardown(test_warning, setup, teardown),
         cmocka_unit_test_setup_teardown(test_probe, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_real_cloud_hypervisor, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_real_clones, setup, teardown),
     };
     const struct CMUnitTest real[] = {
-        cmocka_unit_test_setup_teardown(test_real_guest, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_real_cloud_hypervisor, setup, teardown),
         cmocka_unit_test_setup_teardown(test_real_clones, setup, teardown),
     };
 
