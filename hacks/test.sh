@@ -72,7 +72,7 @@ run_unit_tests() {
         name=$(basename "$program")
         CMOCKA_MESSAGE_OUTPUT=TAP timeout 300 "$program" >"$work/tap" 2>"$work/stderr"
         local status=$?
-        sed -n "s/^not ok [0-9]* # SKIP \(.*\)/skip $name:\1: not possible here/p; t; s/^ok [0-9]* - \(.*\)/pass $name:\1/p; s/^not ok [0-9]* - \(.*\)/fail $name:\1/p" \
+        sed -n "s/^not ok [0-9]* # SKIP \(.*\)/skip $name:\1: \1 is not possible here/p; t; s/^ok [0-9]* - \(.*\)/pass $name:\1/p; s/^not ok [0-9]* - \(.*\)/fail $name:\1/p" \
             "$work/tap" >>"$results"
         if [ "$status" != 0 ]; then
             # A crash may come after, or instead of, the line that says so.

@@ -29,6 +29,8 @@ typedef struct Port {
 struct Ports {
     UeventSubscription *subscription;
     Port list[2];
+    int ready_fd;
+    LoopSource *ready_source;
 };
 
 int port_find(const char *sysfs_ports, const char *name, char **ret_device)
@@ -130,6 +132,28 @@ static int port_listen_vsock(Loop *loop, Port *port, unsigned number)
     return 0;
 }
 
+static void on_ready(LoopSource *source, int fd, uint32_t revents, void *userdata)
+{
+    Ports *ports = userdata;
+
+    /* Made or refused: the host knows, or did not ask. */
+    ports->ready_source = loop_source_free(source);
+    ports->ready_fd = fd_close(ports->ready_fd);
+}
+
+static int say_ready(Loop *loop, Ports *ports)
+{
+    struct sockaddr_vm address = {
+        .svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_HOST, .svm_port = PORTS_READY_VSOCK};
+
+    ports->ready_fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (ports->ready_fd < 0)
+        return -errno;
+    if (connect(ports->ready_fd, (struct sockaddr *)&address, sizeof(address)) < 0 && errno != EINPROGRESS)
+        return -errno;
+    return loop_add_io(loop, ports->ready_fd, EPOLLOUT, on_ready, ports, &ports->ready_source);
+}
+
 /* Whether the machine has a vsock device, and not only the kernel the protocol. */
 static bool vsock_is_there(void)
 {
@@ -147,12 +171,15 @@ int ports_new(Loop *loop, UeventMonitor *monitor, TtrpcServer *control, TtrpcSer
 
     if (!ports)
         return error_set(e, -ENOMEM, "out of memory");
+    ports->ready_fd = -EBADF;
     ports->list[0] = (Port){.name = PORTS_CONTROL_NAME, .server = control, .vsock_fd = -EBADF};
     ports->list[1] = (Port){.name = PORTS_TASK_NAME, .server = task, .vsock_fd = -EBADF};
     if (vsock_is_there()) {
         r = port_listen_vsock(loop, &ports->list[0], PORTS_CONTROL_VSOCK);
         if (r >= 0)
             r = port_listen_vsock(loop, &ports->list[1], PORTS_TASK_VSOCK);
+        if (r >= 0)
+            r = say_ready(loop, ports);
         if (r < 0)
             return error_set_errno(e, r, "cannot listen on vsock");
     }
@@ -169,6 +196,8 @@ Ports *ports_free(Ports *ports)
     if (!ports)
         return NULL;
     uevent_unsubscribe(ports->subscription);
+    loop_source_free(ports->ready_source);
+    fd_close(ports->ready_fd);
     for (size_t i = 0; i < ELEMENTSOF(ports->list); i++) {
         loop_source_free(ports->list[i].vsock_source);
         fd_close(ports->list[i].vsock_fd);

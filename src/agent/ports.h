@@ -13,6 +13,9 @@
 enum {
     PORTS_CONTROL_VSOCK = 1024,
     PORTS_TASK_VSOCK = 1025,
+    /* Of the host: where the agent connects to once both can be connected to, and says nothing. A connection that
+     * comes before is refused by the kernel, and the host would have to try again and again. */
+    PORTS_READY_VSOCK = 1023,
 };
 
 typedef struct Ports Ports;

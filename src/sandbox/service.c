@@ -70,11 +70,24 @@ static TtrpcCall *waiter_take(Waiter **list)
     return call;
 }
 
+/* What an operator should know of the VMM, once: all VMs have the same. */
+static void warn_of_vmm(Entry *entry)
+{
+    Vmm *vmm = sandbox_get_vmm(entry->sandbox);
+    const char *warning = vmm ? vmm_warning(vmm) : NULL;
+
+    if (!warning || entry->service->warned)
+        return;
+    entry->service->warned = true;
+    service_log(entry, LOG_WARNING, "%s", warning);
+}
+
 static void answer_all_acquired(Entry *entry)
 {
     TtrpcCall *call;
     bool existed = false;
 
+    warn_of_vmm(entry);
     /* The last in the list is the one that made it. */
     while ((call = waiter_take(&entry->acquiring))) {
         existed = entry->acquiring != NULL;

@@ -35,6 +35,7 @@ struct SandboxService {
     Waiter *watching; /* open Watch streams */
     SandboxLogFn log;
     void *log_userdata;
+    bool warned; /* of the VMM */
 };
 
 Entry *service_find(SandboxService *service, const char *namespace, const char *sandbox_id);

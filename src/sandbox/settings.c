@@ -10,10 +10,16 @@
 
 #define KVM_DEVICE "/dev/kvm"
 
+static void use_vmm(SandboxSettings *settings, const VmmConfig *config, const char *name)
+{
+    settings->driver = vmm_driver_by_name(name);
+    settings->vmm_binary = strcmp(name, "qemu") == 0 ? config->qemu_binary : config->cloud_hypervisor_binary;
+}
+
 static int check_kvm(SandboxSettings *settings, const VmmConfig *config, Error *e)
 {
     _cleanup_error_ Error reason = ERROR_INIT;
-    bool can_emulate = strcmp(vmm_driver_name(settings->driver), "qemu") == 0;
+    bool can_emulate;
     int r = probe_kvm(KVM_DEVICE, config->probe_timeout_msecs * USEC_PER_MSEC, &reason);
 
     if (r > 0)
@@ -21,6 +27,9 @@ static int check_kvm(SandboxSettings *settings, const VmmConfig *config, Error *
     settings->no_kvm_reason = strdup(error_message(&reason));
     if (!settings->no_kvm_reason)
         return error_set_errno(e, -ENOMEM, "cannot probe KVM");
+    if (config->allow_emulation && strcmp(config->vmm, "auto") == 0)
+        use_vmm(settings, config, "qemu");
+    can_emulate = strcmp(vmm_driver_name(settings->driver), "qemu") == 0;
     if (config->allow_emulation && can_emulate) {
         settings->emulate = true;
         return 0;
@@ -33,12 +42,13 @@ static int check_kvm(SandboxSettings *settings, const VmmConfig *config, Error *
     return settings->no_vmm_reason ? 0 : error_set_errno(e, -ENOMEM, "cannot probe KVM");
 }
 
-/* "auto" takes the first that this program can drive and that is installed; QEMU, the last, may be found in PATH. */
+/* "auto" takes the first that is installed; QEMU, the last, may be found in PATH, and can emulate where there is no
+ * KVM. */
 static const char *choose_vmm(const VmmConfig *config)
 {
     if (strcmp(config->vmm, "auto") != 0)
         return config->vmm;
-    if (vmm_driver_by_name("cloud-hypervisor") && access(config->cloud_hypervisor_binary, X_OK) == 0)
+    if (access(config->cloud_hypervisor_binary, X_OK) == 0)
         return "cloud-hypervisor";
     return "qemu";
 }
@@ -49,8 +59,6 @@ int sandbox_settings_init(SandboxSettings *settings, const VmmConfig *config, co
 
     *settings = (SandboxSettings){
         .state_dir = state_dir,
-        .driver = vmm_driver_by_name(vmm),
-        .vmm_binary = strcmp(vmm, "qemu") == 0 ? config->qemu_binary : config->cloud_hypervisor_binary,
         .kernel = config->kernel_path,
         .rootfs = config->rootfs_path,
         .kernel_args = config->kernel_args,
@@ -63,6 +71,7 @@ int sandbox_settings_init(SandboxSettings *settings, const VmmConfig *config, co
         .operation_timeout_usec = config->operation_timeout_secs * USEC_PER_SEC,
         .max_containers = (unsigned)config->max_containers_per_vm,
     };
+    use_vmm(settings, config, vmm);
     if (!settings->driver) {
         settings->no_vmm_reason =
             string_printf("no VM can be run: this version has no driver for the VMM \"%s\"", vmm);

@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/fd.h"
 
@@ -41,7 +41,7 @@ static void keep(Console *c, const char *data, size_t n)
 static bool read_once(Console *c)
 {
     char buffer[4096];
-    ssize_t k = recv(c->fd, buffer, sizeof(buffer), MSG_DONTWAIT);
+    ssize_t k = read(c->fd, buffer, sizeof(buffer));
 
     if (k > 0) {
         keep(c, buffer, (size_t)k);
@@ -92,6 +92,9 @@ int console_new(Loop *loop, int fd, Console **ret)
         return -ENOMEM;
     }
     c->fd = fd;
+    r = fd_set_nonblock(fd, true);
+    if (r < 0)
+        return r;
     r = loop_add_io(loop, fd, EPOLLIN, on_io, c, &c->io);
     if (r < 0)
         return r;

@@ -14,7 +14,7 @@
 
 typedef struct Console Console;
 
-/* Takes `fd`, a connected socket, also on failure. */
+/* Takes `fd`, a connected socket or the reading end of a pipe, also on failure. */
 int console_new(Loop *loop, int fd, Console **ret);
 Console *console_free(Console *console);
 DEFINE_CLEANUP_FUNC(Console *, console_free)

@@ -42,6 +42,7 @@ struct VmmDriver {
     void (*free)(Vmm *vmm);
 
     unsigned (*features_of)(const Vmm *vmm); /* those that this VMM has; NULL: all */
+    const char *(*warning)(const Vmm *vmm); /* as vmm_warning(); NULL: none */
     int (*channel)(Vmm *vmm, VmmChannel channel, VmmChannelAddress *ret);
     int (*add_disk)(Vmm *vmm, const VmmDisk *disk, VmmOp *op, Error *e);
     int (*remove_disk)(Vmm *vmm, const char *serial, VmmOp *op, Error *e);
@@ -78,6 +79,7 @@ struct Vmm {
 };
 
 extern const VmmDriver vmm_driver_qemu;
+extern const VmmDriver vmm_driver_cloud_hypervisor;
 
 /* Takes the pidfd, and watches it. */
 int vmm_process_started(Vmm *vmm, pid_t pid, int pidfd, Error *e);

@@ -139,6 +139,33 @@ static bool below_usr(const char *path)
     return strncmp(path, "/usr/", 5) == 0;
 }
 
+static int new_tmpfs(void)
+{
+    _cleanup_close_ int fs = fsopen("tmpfs", FSOPEN_CLOEXEC);
+    int fd;
+
+    if (fs < 0)
+        return -errno;
+    if (fsconfig(fs, FSCONFIG_SET_STRING, "mode", "0755", 0) < 0 ||
+        fsconfig(fs, FSCONFIG_SET_STRING, "size", "64k", 0) < 0 ||
+        fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+        return -errno;
+    fd = fsmount(fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+    return fd < 0 ? -errno : fd;
+}
+
+/* A directory where root can make mount points later, as the root directory is read-only by then. */
+static int put_plugs(int root, const char *path)
+{
+    _cleanup_close_ int fs = new_tmpfs();
+
+    if (fs < 0)
+        return fs;
+    if (mkdirat(root, path + 1, 0755) < 0)
+        return -errno;
+    return move_mount(fs, "", root, path + 1, MOVE_MOUNT_F_EMPTY_PATH) < 0 ? -errno : 0;
+}
+
 static int fill_root(int root, const Jail *jail)
 {
     int r;
@@ -156,6 +183,11 @@ static int fill_root(int root, const Jail *jail)
     r = put_file(root, &(JailFile){.source = "/dev/null", .writable = true, .device = true});
     if (r < 0)
         return r;
+    if (jail->plugs) {
+        r = put_plugs(root, jail->plugs);
+        if (r < 0)
+            return r;
+    }
     for (size_t i = 0; i < jail->n_files; i++) {
         /* What is in /usr is there already. */
         if (below_usr(jail->files[i].target ?: jail->files[i].source))
@@ -165,21 +197,6 @@ static int fill_root(int root, const Jail *jail)
             return r;
     }
     return 0;
-}
-
-static int new_tmpfs(void)
-{
-    _cleanup_close_ int fs = fsopen("tmpfs", FSOPEN_CLOEXEC);
-    int fd;
-
-    if (fs < 0)
-        return -errno;
-    if (fsconfig(fs, FSCONFIG_SET_STRING, "mode", "0755", 0) < 0 ||
-        fsconfig(fs, FSCONFIG_SET_STRING, "size", "64k", 0) < 0 ||
-        fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
-        return -errno;
-    fd = fsmount(fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
-    return fd < 0 ? -errno : fd;
 }
 
 /* A root directory of its own: an empty tmpfs with copies of the mounts that are needed. */
@@ -250,6 +267,9 @@ int jail_enter(void *userdata)
         return failed(-errno, "new session");
     if (setrlimit(RLIMIT_CORE, &(struct rlimit){0}) < 0)
         return failed(-errno, "no core dumps");
+    if (jail->max_fds > 0 &&
+        setrlimit(RLIMIT_NOFILE, &(struct rlimit){.rlim_cur = jail->max_fds, .rlim_max = jail->max_fds}) < 0)
+        return failed(-errno, "no more descriptors");
     if (unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) < 0)
         return failed(-errno, "new namespaces");
     umask(0);

@@ -27,6 +27,8 @@ typedef struct Jail {
     gid_t device_gid; /* one more group, for a device; (gid_t)-1: none */
     JailFile files[8];
     size_t n_files;
+    const char *plugs; /* a directory of one part for jail_plug(); NULL: none */
+    unsigned max_fds;  /* descriptors that it may have; 0: as we */
 } Jail;
 
 #define JAIL_NO_GID ((gid_t)-1)
@@ -41,3 +43,15 @@ int jail_add_device(Jail *jail, const char *path, Error *e);
 
 /* Enters the jail; userdata is the Jail. For ProcessSpec.prepare: in the forked child, before exec. */
 int jail_enter(void *userdata);
+
+/* Puts the file or directory that `fd` has into the jail of a process that is in it already, at `target` ("/disks/a"),
+ * which is replaced. Needs CAP_SYS_CHROOT, and forks. The file is found by its descriptor, not by a path that could
+ * mean another one by now. Whether the VMM may open it, its owner and mode say: jail_let_open(). */
+int jail_plug(int pidfd, int fd, const char *target, bool writable, Error *e);
+
+/* Takes it out again; what is not there is fine. Descriptors that the VMM has of it stay. */
+int jail_unplug(int pidfd, const char *target, Error *e);
+
+/* Lets a VMM's user open a regular file: one to be written becomes the user's own; one to be read becomes readable
+ * for the group of VMMs, unless everybody may read it. */
+int jail_let_open(int fd, bool writable, uid_t uid, gid_t gid);

@@ -18,7 +18,7 @@
 #define KILL_TIMEOUT_USEC (5 * USEC_PER_SEC)
 #define STATE_VERSION 1
 
-static const VmmDriver *const drivers[] = {&vmm_driver_qemu};
+static const VmmDriver *const drivers[] = {&vmm_driver_qemu, &vmm_driver_cloud_hypervisor};
 
 const VmmDriver *vmm_driver_by_name(const char *name)
 {
@@ -466,6 +466,11 @@ int vmm_kill(Vmm *vmm)
 unsigned vmm_features(const Vmm *vmm)
 {
     return vmm->driver->features_of ? vmm->driver->features_of(vmm) : vmm->driver->features;
+}
+
+const char *vmm_warning(const Vmm *vmm)
+{
+    return vmm->driver->warning ? vmm->driver->warning(vmm) : NULL;
 }
 
 pid_t vmm_pid(const Vmm *vmm)

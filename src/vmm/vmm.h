@@ -124,6 +124,8 @@ Vmm *vmm_free(Vmm *vmm);
 DEFINE_CLEANUP_FUNC(Vmm *, vmm_free)
 
 unsigned vmm_features(const Vmm *vmm); /* VmmFeature, or-ed: of its driver with this VMM */
+/* What an operator should know of this VMM, a sentence; NULL: nothing. */
+const char *vmm_warning(const Vmm *vmm);
 pid_t vmm_pid(const Vmm *vmm);
 uint64_t vmm_start_time(const Vmm *vmm); /* field 22 of /proc/PID/stat */
 const VmmDriver *vmm_driver(const Vmm *vmm);

@@ -276,6 +276,11 @@ unsigned vmm_features(_unused_ const Vmm *vmm)
     return VMM_HOTPLUG_DISK;
 }
 
+const char *vmm_warning(_unused_ const Vmm *vmm)
+{
+    return "the fake VMM has no VMs";
+}
+
 pid_t vmm_pid(const Vmm *vmm)
 {
     return vmm->vanished ? -1 : getpid();

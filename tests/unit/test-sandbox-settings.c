@@ -94,19 +94,37 @@ static void test_unknown_driver(void **state)
 
 static void test_auto(void **state)
 {
-    _cleanup_sandbox_settings_ SandboxSettings absent = {0}, present = {0};
-    bool driven = vmm_driver_by_name("cloud-hypervisor");
+    _cleanup_sandbox_settings_ SandboxSettings absent = {0}, present = {0}, emulated = {0};
 
     set(&config.vmm.vmm, "auto");
     set(&config.vmm.cloud_hypervisor_binary, "/nowhere/cloud-hypervisor");
     init(&absent);
     assert_string_equal(vmm_driver_name(absent.driver), "qemu");
     assert_string_equal(absent.vmm_binary, config.vmm.qemu_binary);
-    /* Installed, it is taken if there is a driver. */
     set(&config.vmm.cloud_hypervisor_binary, "/bin/sh");
     init(&present);
-    assert_string_equal(vmm_driver_name(present.driver), driven ? "cloud-hypervisor" : "qemu");
-    assert_string_equal(present.vmm_binary, driven ? "/bin/sh" : config.vmm.qemu_binary);
+    assert_string_equal(vmm_driver_name(present.driver), "cloud-hypervisor");
+    assert_string_equal(present.vmm_binary, "/bin/sh");
+    /* Installed or not, it can't emulate; QEMU can. */
+    config.vmm.allow_emulation = true;
+    init(&emulated);
+    assert_null(emulated.no_vmm_reason);
+    assert_string_equal(vmm_driver_name(emulated.driver), emulated.emulate ? "qemu" : "cloud-hypervisor");
+    assert_string_equal(emulated.vmm_binary, emulated.emulate ? config.vmm.qemu_binary : "/bin/sh");
+}
+
+static void test_cloud_hypervisor_without_kvm(void **state)
+{
+    _cleanup_sandbox_settings_ SandboxSettings s = {0};
+
+    set(&config.vmm.vmm, "cloud-hypervisor");
+    set(&config.vmm.cloud_hypervisor_binary, "/bin/sh");
+    config.vmm.allow_emulation = true;
+    init(&s);
+    assert_string_equal(vmm_driver_name(s.driver), "cloud-hypervisor");
+    assert_false(s.emulate);
+    if (s.no_kvm_reason)
+        assert_non_null(strstr(s.no_vmm_reason, "and this VMM cannot emulate"));
 }
 
 int main(void)
@@ -116,6 +134,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_emulation, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unknown_driver, setup, teardown),
         cmocka_unit_test_setup_teardown(test_auto, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_cloud_hypervisor_without_kvm, setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
