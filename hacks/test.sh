@@ -155,6 +155,7 @@ test_sanitizer() {
 test_appliance() {
     local image=$work/image/containerd-cloudhypervisor.raw
     check "system extension: build and checks" "$top/hacks/build-sysext.sh" --output "$work/image"
+    check "system extension: a key on a token signs what one in a file signs" "$top/tests/appliance/sign-with-token.sh"
     check_in_background "system extension: built again it is the same, bit for bit" image_is_reproducible "$image"
     [ -n "$guest" ] || test_build
     check "our QEMU: a template, its clones, and a disk plugged and unplugged" python3 \
