@@ -80,8 +80,8 @@ class Machine:
     def property(self, unit, name):
         return self.systemctl("show", "--value", "-p", name, unit)
 
-    def lay_out(self, files):
-        """{path below /usr: text, or a file to copy}; gives the command that merges them."""
+    def write_extension(self, files):
+        """{path below /usr: text, or a file to copy}; gives the directory that stands for /usr."""
         self.merges += 1
         usr = os.path.join(self.directory, f"extension-{self.merges}", "usr")
         for name, source in files.items():
@@ -92,7 +92,11 @@ class Machine:
             else:
                 with open(path, "w", encoding="utf-8") as f:
                     f.write(source)
-        return ["mount", "-t", "overlay", "-o", f"ro,lowerdir={usr}:/usr", "overlay", "/usr"]
+        return usr
+
+    def lay_out(self, files):
+        """As above; gives the command that merges them."""
+        return ["mount", "-t", "overlay", "-o", f"ro,lowerdir={self.write_extension(files)}:/usr", "overlay", "/usr"]
 
     def merge(self, files):
         self.run(*self.lay_out(files))
