@@ -35,14 +35,14 @@ run "$pods pods one after another" -k pods_one_after_another --pods "$pods"
 for ((round = 1; round <= rounds; round++)); do
     run "round $round of $rounds" -k "exits_at_once or at_once or hundred_thousand"
 done
-say "$refreshes refreshes of the extension"
-images=$(mktemp -d /var/tmp/cloudhv-soak.XXXXXX)
-trap 'rm -rf "$images"' EXIT
-"$top/hacks/build-sysext.sh" --output "$images/image"
-IMAGE_VERSION=999.0.0 "$top/hacks/build-sysext.sh" --output "$images/next"
+say "$refreshes pods under refreshes of the extension"
+(cd "$top/tests/sysext" && /usr/bin/python3 -m pytest -q --tb=short -p no:cacheprovider --build-dir="${BUILD_DIR:-$top/build}" \
+    --guest-dir="$guest" --pods "$refreshes" test_refresh.py)
+image=$(mktemp -d /var/tmp/cloudhv-soak.XXXXXX)
+trap 'rm -rf "$image"' EXIT
+"$top/hacks/build-sysext.sh" --output "$image"
 APPLIANCE_LOOPS=$refreshes APPLIANCE_TIMEOUT=$((420 + 60 * refreshes)) "$top/tests/appliance/run.sh" \
-    --image "$images/image/containerd-cloudhypervisor.raw" --certificate "$images/image/containerd-cloudhypervisor.crt" \
-    --next "$images/next/containerd-cloudhypervisor.raw" update
+    --image "$image/containerd-cloudhypervisor.raw" --certificate "$image/containerd-cloudhypervisor.crt" update
 say "fuzz targets, $fuzz_runs runs each"
 FUZZ_RUNS=$fuzz_runs FUZZ_SECONDS=3600 "$top/hacks/test.sh" fuzz
 say "nothing was left behind"

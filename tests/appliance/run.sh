@@ -3,11 +3,10 @@
 #
 # Boots the appliance tests' machine, emulated but with a KVM inside, and runs scenarios in it.
 #
-#   tests/appliance/run.sh --image FILE --certificate FILE [--next FILE] [--results FILE] [--output DIRECTORY]
-#                          [SCENARIO...]
+#   tests/appliance/run.sh --image FILE --certificate FILE [--results FILE] [--output DIRECTORY] [SCENARIO...]
 #
-# Without names all of scenarios/ run, APPLIANCE_PARALLEL (2) at a time. --next is another version, signed with the
-# same key, for the scenario `update`. FILE of --results gets "pass NAME", "fail NAME" and "skip NAME: REASON" lines.
+# Without names all of scenarios/ run, APPLIANCE_PARALLEL (2) at a time. FILE of --results gets "pass NAME", "fail NAME"
+# and "skip NAME: REASON" lines.
 # DIRECTORY (default: a temporary one, removed) gets each scenario's console, log and journals.
 set -uo pipefail
 # shellcheck source=../../hacks/lib/common.sh
@@ -20,7 +19,6 @@ while [ $# -gt 0 ]; do
     case $1 in
     --image) image=$2 && shift ;;
     --certificate) certificate=$2 && shift ;;
-    --next) export NEXT_IMAGE=$2 && shift ;;
     --results) results=$2 && shift ;;
     --output) output=$2 && shift ;;
     -*) die "unknown argument $1" ;;

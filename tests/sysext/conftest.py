@@ -15,6 +15,7 @@ def pytest_addoption(parser):
     parser.addoption("--results", help="append `pass NAME`, `fail NAME` and `skip NAME: REASON` lines to this file")
     parser.addoption("--build-dir", help="of the programs; without it no VM is started")
     parser.addoption("--guest-dir", help="with the guest's vmlinux and rootfs.erofs")
+    parser.addoption("--pods", type=int, default=30, help="how many start and end while the extension is refreshed")
 
 
 def pytest_configure(config):

@@ -16,7 +16,6 @@ from systemd import SYSTEMD, Machine
 from test_units import extension
 
 NAME = "containerd-cloudhypervisor"
-PODS = 30
 # A VM keeps a processor busy while it boots, where it is emulated.
 AT_A_TIME = 2
 TRIES = 5
@@ -138,7 +137,8 @@ def left(machine):
                                    "/run/containerd/io.containerd.runtime.v2.task", "-mindepth", "1").splitlines())
 
 
-def test_pods_while_the_extension_is_refreshed(machine):
+def test_pods_while_the_extension_is_refreshed(machine, request):
+    pods = request.config.getoption("--pods")
     machine.run("systemd-sysext", "refresh")
     machine.systemctl("daemon-reload")
     machine.wait(lambda: machine.property("cloudhv-containerd.service", "ActiveState") == "active")
@@ -150,13 +150,13 @@ def test_pods_while_the_extension_is_refreshed(machine):
     refresher = subprocess.Popen(["nsenter", "--target", str(machine.pid), "--mount", "--pid", "bash", "-c", REFRESHER])
     try:
         with concurrent.futures.ThreadPoolExecutor(AT_A_TIME) as pool:
-            list(pool.map(node.cycle, range(PODS)))
+            list(pool.map(node.cycle, range(pods)))
     finally:
         machine.run("touch", "/run/stop-refreshing")
         refresher.wait(60)
     refreshes = len(machine.run("cat", "/run/refreshes").splitlines())
-    print(f"{PODS} pods, {refreshes} refreshes, {time.monotonic() - started:.0f} s, tried again: {node.retried}")
-    assert refreshes > PODS
+    print(f"{pods} pods, {refreshes} refreshes, {time.monotonic() - started:.0f} s, tried again: {node.retried}")
+    assert refreshes > pods
     assert machine.run("cat", "/run/refresh-errors", check=False).endswith("No such file or directory")
     deadline = time.monotonic() + 60
     while left(machine) - before and time.monotonic() < deadline:

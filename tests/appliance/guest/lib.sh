@@ -7,7 +7,8 @@ name=containerd-cloudhypervisor
 # shellcheck disable=SC2034 # used by the scenarios
 image=/var/lib/extensions/$name.raw
 policy='root=signed+absent:usr=signed+absent'
-ctr() { command ctr --namespace k8s.io "$@"; }
+# The machine may be slow: ctr itself would wait ten seconds.
+ctr() { command ctr --connect-timeout 120s --namespace k8s.io "$@"; }
 
 ok() { echo "ok $1" | tee -a "$OUT/results"; }
 not_ok() { echo "not ok $1" | tee -a "$OUT/results"; }
@@ -101,7 +102,7 @@ exec_works() { # exec_works POD
 
 remove_pod() {
     ctr tasks kill --signal SIGKILL "$1" || true
-    until_true 30 is_stopped "$1"
+    until_true 120 is_stopped "$1"
     ctr tasks rm "$1"
     ctr containers rm "$1"
 }

@@ -148,7 +148,7 @@ check "a signed image merges at run time" merges
 check "systemd-dissect accepts the image" is_dissected
 check "systemd-analyze finds nothing wrong with the units" units_are_valid
 check "the socket listens, the daemon does not run yet" socket_listens
-check "containerd has the runtime" until_true 60 has_runtime
+check "containerd has the runtime" until_true 240 has_runtime
 check "the host's configuration is kept" configuration_is_kept
 check "the demo runs to its end" demo_runs
 check "its VMM uses KVM" vmm_uses_kvm

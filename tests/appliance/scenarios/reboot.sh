@@ -14,7 +14,7 @@ first_boot() {
     systemctl enable systemd-sysext.service
     systemctl start systemd-sysext.service
     is_merged
-    until_true 60 has_runtime
+    until_true 240 has_runtime
     import_image
     start_pod before
     exec_works before
@@ -24,7 +24,7 @@ has_runtime() { grep -rq cloudhv /run/cloudhv/containerd/config.toml && systemct
 comes_back() {
     is_merged
     systemctl is-active cloudhv-sandbox-daemon.socket containerd.service
-    until_true 30 has_runtime
+    until_true 120 has_runtime
     [ "$(systemctl show -P NRestarts containerd)" = 0 ]
 }
 pod_is_gone() {
