@@ -17,6 +17,7 @@
 #   CLOUD_HYPERVISOR   a static cloud-hypervisor to add; CLOUD_HYPERVISOR_SHA256 what its checksum must be
 #   SIGNING_KEY        PEM file or PKCS #11 URI (pkcs11:...); SIGNING_CERTIFICATE its certificate. Without them a key
 #                      for development is made (hacks/make-key.sh)
+#   PKCS11_PROVIDER_MODULE, SOFTHSM2_CONF   of that token, if OpenSC is not its module; both below /run
 #   IMAGE_VERSION      instead of meson.build's version
 #   SOURCE_DATE_EPOCH  instead of the time of the last commit
 set -euo pipefail
@@ -36,7 +37,7 @@ while [ $# -gt 0 ]; do
     --clean) clean=yes ;;
     --compare) compare=$2 && shift ;;
     -h | --help)
-        sed -n '4,21s/^# \{0,1\}//p' "$0"
+        sed -n '4,22s/^# \{0,1\}//p' "$0"
         exit 0
         ;;
     *) die "unknown argument $1 (--help shows what there is)" ;;
@@ -51,6 +52,15 @@ esac
 [ "$(uname -m)" = x86_64 ] || die "an image for x86-64 is built on such a machine"
 need_packages git jq fdisk cryptsetup-bin
 
+# Another VMM, where there is one. Whether it runs anywhere is seen in the finished image.
+if [ -n "${CLOUD_HYPERVISOR:-}" ]; then
+    if [ ! -f "$CLOUD_HYPERVISOR" ] || [ ! -x "$CLOUD_HYPERVISOR" ]; then die "there is no program $CLOUD_HYPERVISOR"; fi
+    sum=$(sha256sum <"$CLOUD_HYPERVISOR" | cut -d ' ' -f 1)
+    [ "${CLOUD_HYPERVISOR_SHA256:-$sum}" = "$sum" ] || die "$CLOUD_HYPERVISOR has the checksum $sum, not the one demanded"
+elif [ -n "${CLOUD_HYPERVISOR_SHA256:-}" ]; then
+    die "CLOUD_HYPERVISOR_SHA256 is the checksum of a CLOUD_HYPERVISOR, and none is given"
+fi
+
 # The key: a development one unless the caller brings one.
 if [ -n "${SIGNING_KEY:-}" ]; then
     key=$SIGNING_KEY certificate=${SIGNING_CERTIFICATE:?a SIGNING_KEY needs a SIGNING_CERTIFICATE}
@@ -60,7 +70,18 @@ fi
 [ -s "$certificate" ] || die "there is no certificate $certificate"
 signing=(--verity-key="$key" --verity-certificate="$(realpath "$certificate")")
 case $key in
-pkcs11:*) signing+=(--verity-key-source=provider:pkcs11) ;;
+pkcs11:*)
+    signing+=(--verity-key-source=provider:pkcs11)
+    # mkosi's tools have OpenSC's module, and see nothing of this machine but /run.
+    for variable in PKCS11_PROVIDER_MODULE SOFTHSM2_CONF; do
+        case ${!variable:-} in
+        '') continue ;;
+        /run/*) [ -f "${!variable}" ] || die "there is no ${!variable}, which $variable names" ;;
+        *) die "$variable names ${!variable}: what signs sees files below /run only" ;;
+        esac
+        signing+=(--environment="$variable=${!variable}")
+    done
+    ;;
 *) [ -s "$key" ] || die "there is no key $key" ;;
 esac
 
@@ -77,12 +98,7 @@ mkosi_stage "$stage"
 mkdir -p "$stage/sysext" "$stage/.cache"
 mkosi_sandbox "$stage/.apt" bookworm
 mkosi_sandbox "$state/tools-apt" trixie
-if [ -n "${CLOUD_HYPERVISOR:-}" ]; then
-    [ -x "$CLOUD_HYPERVISOR" ] || die "there is no program $CLOUD_HYPERVISOR"
-    sum=$(sha256sum <"$CLOUD_HYPERVISOR" | cut -d ' ' -f 1)
-    [ "${CLOUD_HYPERVISOR_SHA256:-$sum}" = "$sum" ] || die "$CLOUD_HYPERVISOR has the checksum $sum, not the one demanded"
-    install -D -m 755 "$CLOUD_HYPERVISOR" "$stage/.vmm/cloud-hypervisor"
-fi
+[ -z "${CLOUD_HYPERVISOR:-}" ] || install -D -m 755 "$CLOUD_HYPERVISOR" "$stage/.vmm/cloud-hypervisor"
 
 # mkosi hands no environment to the container's build script.
 printf 'with_qemu=%s JOBS=%s\n' "$with_qemu" "$JOBS" >"$stage/.options"

@@ -5,8 +5,8 @@
 #
 #   tests/appliance/run.sh --image FILE --certificate FILE [--results FILE] [--output DIRECTORY] [SCENARIO...]
 #
-# Without names all of scenarios/ run, APPLIANCE_PARALLEL (2) at a time. FILE of --results gets "pass NAME", "fail NAME"
-# and "skip NAME: REASON" lines.
+# Without names all of scenarios/ but measure-* run, APPLIANCE_PARALLEL (2) at a time. FILE of --results gets
+# "pass NAME", "fail NAME" and "skip NAME: REASON" lines.
 # DIRECTORY (default: a temporary one, removed) gets each scenario's console, log and journals.
 set -uo pipefail
 # shellcheck source=../../hacks/lib/common.sh
@@ -29,7 +29,12 @@ done
 if [ ! -f "$image" ] || [ ! -f "$certificate" ]; then die "usage: run.sh --image FILE --certificate FILE [SCENARIO...]"; fi
 scenarios=("$@")
 if [ ${#scenarios[@]} = 0 ]; then
-    mapfile -t scenarios < <(cd "$here/scenarios" && for file in *.sh; do echo "${file%.sh}"; done)
+    # The longest first, so that none of them runs alone in the end.
+    scenarios=(update reboot)
+    for file in "$here"/scenarios/*.sh; do
+        name=$(basename "$file" .sh)
+        if [[ $name != measure-* && " ${scenarios[*]} " != *" $name "* ]]; then scenarios+=("$name"); fi
+    done
 fi
 machine=$("$here/build-machine.sh") || die "there is no machine to boot"
 # Of Debian 12 the emulator is not good enough to run a KVM inside; ours is Debian 13's.
