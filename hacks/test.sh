@@ -165,6 +165,7 @@ test_clones() {
 test_appliance() {
     local image=$work/image/containerd-cloudhypervisor.raw
     check "system extension: build and checks" "$top/hacks/build-sysext.sh" --output "$work/image"
+    check "system extension: a key on a token signs what one in a file signs" "$top/tests/appliance/sign-with-token.sh"
     check_in_background "system extension: built again it is the same, bit for bit" image_is_reproducible "$image"
     if [ -f "$image" ]; then
         "$top/tests/appliance/run.sh" --image "$image" --certificate "${image%.raw}.crt" \
