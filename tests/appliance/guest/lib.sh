@@ -59,6 +59,13 @@ ExecReload=
 ExecReload=systemd-sysext refresh --image-policy=$policy
 UNIT
     systemctl daemon-reload
+    allow_time
+}
+
+# A VM in a machine that is emulated itself, beside others, takes its time.
+allow_time() {
+    mkdir -p /etc/cloudhv
+    echo '{ "boot_timeout_secs": 180, "operation_timeout_secs": 120 }' | tee /etc/cloudhv/config.json >/etc/cloudhv/daemon.json
 }
 
 # The state file and the host's programs say what is merged.

@@ -39,6 +39,7 @@ demo_runs() {
 
 if [ "$BOOT" = 1 ]; then
     tar -xf host.tar -C /
+    allow_time
     while read -r unit; do systemctl enable "$unit"; done <host.enable
     echo kvm-amd >/etc/modules-load.d/kvm.conf # a host with a real processor does this by itself
     sync

@@ -33,8 +33,7 @@ private_memory() { # private_memory PID
 
 measure() { # measure NAME PROGRAM
     local pod pid
-    mkdir -p /etc/cloudhv
-    printf '{ "vmm": "qemu", "qemu_binary": "%s" }\n' "$2" >/etc/cloudhv/daemon.json
+    printf '{ "vmm": "qemu", "qemu_binary": "%s", "boot_timeout_secs": 180 }\n' "$2" >/etc/cloudhv/daemon.json
     systemctl restart cloudhv-sandbox-daemon.service
     for pod in "$1-1" "$1-2" "$1-3"; do start_pod "$pod"; done
     sleep 10
