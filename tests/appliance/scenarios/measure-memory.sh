@@ -17,6 +17,8 @@ starts() {
     systemctl start systemd-sysext.service
     is_merged
     until_true 240 systemctl is-active cloudhv-sandbox-daemon.socket
+    # It restarts containerd, where it has to.
+    until_true 240 systemctl is-active cloudhv-containerd.service
     until_true 240 systemctl is-active containerd
     import_image
 }
