@@ -12,10 +12,13 @@ starts() {
     tar -xf qemu.tar -C / --keep-directory-symlink
     ldconfig
     /usr/bin/qemu-system-x86_64 --version
+    cat /sys/kernel/mm/transparent_hugepage/enabled
     install_image
     systemctl start systemd-sysext.service
     is_merged
     until_true 240 systemctl is-active cloudhv-sandbox-daemon.socket
+    # It restarts containerd, where it has to.
+    until_true 240 systemctl is-active cloudhv-containerd.service
     until_true 240 systemctl is-active containerd
     import_image
 }
@@ -27,7 +30,9 @@ private_memory() { # private_memory PID
         /^Private_(Clean|Dirty):/ { if (size >= 65536 && name == "") guest += $2; else own += $2 }
         /^Private_Dirty:/ { if (!(size >= 65536 && name == "")) dirty += $2 }
         /^Pss:/ { if (!(size >= 65536 && name == "")) pss += $2 }
-        END { printf "own private %d KiB (dirty %d), own Pss %d KiB, guest memory %d KiB\n", own, dirty, pss, guest }' \
+        /^AnonHugePages:/ { if (!(size >= 65536 && name == "")) huge += $2 }
+        END { printf "own private %d KiB (dirty %d, of it huge pages %d), own Pss %d KiB, guest memory %d KiB\n",
+              own, dirty, huge, pss, guest }' \
         "/proc/$1/smaps"
 }
 

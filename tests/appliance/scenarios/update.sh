@@ -25,6 +25,8 @@ starts() {
     sysupdate update
     systemctl start systemd-sysext.service
     [ "$(merged_version)" = "$base" ]
+    # It restarts containerd, where it has to.
+    until_true 240 systemctl is-active cloudhv-containerd.service
     until_true 240 has_runtime
     import_image
     start_pod old
