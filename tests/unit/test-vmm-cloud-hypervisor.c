@@ -565,6 +565,23 @@ static int restore(Test *t, const VmmSpec *spec, const char *template)
     return r;
 }
 
+/* The agent answers: the vsock proxy has connected us to it. */
+static void connect_agent(Test *t)
+{
+    VmmChannelAddress address;
+    char line[64] = "";
+    int fd;
+
+    assert_int_equal(vmm_channel(t->vmm, VMM_CHANNEL_CONTROL, &address), 0);
+    fd = fd_connect_unix(address.path);
+    assert_true(fd >= 0);
+    assert_int_equal(fd_set_nonblock(fd, false), 0);
+    assert_int_equal(write(fd, "CONNECT 1024\n", 13), 13);
+    assert_true(read(fd, line, sizeof(line) - 1) > 0);
+    assert_int_equal(strncmp(line, "OK ", 3), 0);
+    close(fd);
+}
+
 static void test_template(void **state)
 {
     Test *t = *state;
@@ -576,7 +593,7 @@ static void test_template(void **state)
     assert_int_equal(restore(t, &spec, template), -ENOENT);
     other = spec;
     other.template_directory = template;
-    boot(t, &other, "");
+    boot(t, &other, "stale");
     assert_mode(template, "ram", TEST_UID, 0600);
     assert_int_equal(vmm_snapshot(t->vmm, "/elsewhere", on_done, t, &e), -EINVAL);
     /* Not paused: refused, and nothing stays. */
@@ -595,6 +612,7 @@ static void test_template(void **state)
 
     assert_int_equal(restore(t, &spec, template), 0);
     assert_done(t, 1, 0, "");
+    connect_agent(t);
     end_vm(t);
 
     /* Another VM than it was made for, or damaged. */
@@ -687,23 +705,6 @@ static void report(const char *what, uint64_t *since)
 
     print_message("%-32s %6llu ms\n", what, (unsigned long long)((now - *since) / 1000));
     *since = loop_now();
-}
-
-/* The agent answers: the vsock proxy has connected us to it. */
-static void connect_agent(Test *t)
-{
-    VmmChannelAddress address;
-    char line[64] = "";
-    int fd;
-
-    assert_int_equal(vmm_channel(t->vmm, VMM_CHANNEL_CONTROL, &address), 0);
-    fd = fd_connect_unix(address.path);
-    assert_true(fd >= 0);
-    assert_int_equal(fd_set_nonblock(fd, false), 0);
-    assert_int_equal(write(fd, "CONNECT 1024\n", 13), 13);
-    assert_true(read(fd, line, sizeof(line) - 1) > 0);
-    assert_int_equal(strncmp(line, "OK ", 3), 0);
-    close(fd);
 }
 
 static void print_memory(Test *t)
