@@ -21,6 +21,7 @@
 
 /* The vsock ports of the agent (src/agent/ports.h), and the one of the host that it connects to when it listens. */
 #define CH_PORT_READY 1023
+#define CH_PORT_NOBODY 1 /* of the guest: where nothing listens before a container runs */
 #define CH_PORT_CONTROL 1024
 #define CH_PORT_TASK 1025
 

@@ -27,8 +27,6 @@
 #define CHANNEL_NAME "agent.sock"
 #define CONSOLE_NAME "console"
 #define EVENTS_NAME "events"
-#define SOCKETS_NAME "sockets" /* the VMM's CH_SOCKETS */
-#define SOCKET_PATH_MAX 107
 
 /* Disks, queues, vCPUs and the agent's connections; Cloud Hypervisor enlarges its table to as many at once. */
 #define FDS_MAX 1024
@@ -50,6 +48,8 @@ static void start_clear(Start *s)
 void ch_init(Vmm *vmm)
 {
     ch_of(vmm)->stderr_fd = ch_of(vmm)->events_fd = ch_of(vmm)->ready_fd = -EBADF;
+    for (size_t i = 0; i < CH_RENEWALS; i++)
+        ch_of(vmm)->renewals[i].fd = -EBADF;
 }
 
 static int out_of_memory(Error *e)
@@ -132,31 +132,16 @@ static int connect_api(Ch *ch, Error *e)
 
 /* Boot */
 
-/* The socket of the vsock device, which the VMM has bound, moves to where the VMM cannot exchange it, and the VMM can
- * bind no other: were the guest to reset itself, its VM could not be made a second time behind our back. */
-static int secure_channel(Ch *ch, Error *e)
-{
-    _cleanup_free_ char *sockets = fs_join(ch->vmm.directory, SOCKETS_NAME);
-    _cleanup_close_ int fd = -EBADF;
-    struct stat st;
-
-    if (!sockets)
-        return out_of_memory(e);
-    fd = open(sockets, O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0 || renameat(fd, CH_VSOCK, AT_FDCWD, ch->channel) < 0 || lstat(ch->channel, &st) < 0 ||
-        chown(sockets, 0, 0) < 0 || chmod(sockets, 0755) < 0)
-        return error_set_errno(e, -errno, "cannot take over the socket %s in %s", CH_VSOCK, sockets);
-    if (!S_ISSOCK(st.st_mode)) {
-        (void)unlink(ch->channel);
-        return error_set(e, -EBADMSG, "Cloud Hypervisor made something else than a socket for the VM's vsock");
-    }
-    return 0;
-}
-
 static void booted_when_ready(Ch *ch)
 {
     if (ch->vm_runs && ch->agent_listens)
         vmm_booted(&ch->vmm);
+}
+
+static void on_channel_renewed(Ch *ch)
+{
+    ch->agent_listens = true;
+    booted_when_ready(ch);
 }
 
 static void stop_waiting(Ch *ch)
@@ -221,11 +206,11 @@ static void on_running(ChClient *client, json_t *value, const Error *e, void *us
         on_step(client, value, e, ch);
         return;
     }
-    if (secure_channel(ch, &failed) < 0) {
+    ch->vm_runs = true;
+    if (ch_channel_secure(ch, &failed) < 0 || (ch->clone && ch_channel_renew(ch, on_channel_renewed, &failed) < 0)) {
         vmm_boot_failed(&ch->vmm, &failed);
         return;
     }
-    ch->vm_runs = true;
     booted_when_ready(ch);
 }
 
@@ -253,8 +238,8 @@ static int make_sockets(Ch *ch, const VmmSpec *spec, bool clone, Start *s, Error
 {
     _cleanup_free_ char *api = fs_join(ch->vmm.directory, API_NAME), *ready = NULL;
 
-    s->sockets = fs_join(ch->vmm.directory, SOCKETS_NAME);
-    ready = string_printf("%s/%s/%s_%i", ch->vmm.directory, SOCKETS_NAME, CH_VSOCK, CH_PORT_READY);
+    s->sockets = fs_join(ch->vmm.directory, CH_SOCKETS_NAME);
+    ready = string_printf("%s/%s/%s_%i", ch->vmm.directory, CH_SOCKETS_NAME, CH_VSOCK, CH_PORT_READY);
     if (!api || !s->sockets || !ready)
         return out_of_memory(e);
     s->api_fd = fd_listen_unix(api, 0600);
@@ -262,7 +247,7 @@ static int make_sockets(Ch *ch, const VmmSpec *spec, bool clone, Start *s, Error
         return error_set_errno(e, s->api_fd, "cannot make the socket %s", api);
     if (mkdir(s->sockets, 0700) < 0 || chown(s->sockets, spec->uid, spec->gid) < 0)
         return error_set_errno(e, -errno, "cannot make the directory %s", s->sockets);
-    ch->clone = ch->agent_listens = clone;
+    ch->clone = clone;
     if (clone)
         return 0;
     ch->ready_fd = fd_listen_unix(ready, 0666);

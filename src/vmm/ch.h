@@ -32,6 +32,11 @@ struct ChDevice {
     char id[2 + CH_NAME_MAX + 1];
 };
 
+/* In the VM's directory: the VMM's CH_SOCKETS. */
+#define CH_SOCKETS_NAME "sockets"
+/* More connections than a template has had. */
+#define CH_RENEWALS 4
+
 typedef struct Ch {
     Vmm vmm; /* first */
     uid_t uid;
@@ -46,6 +51,11 @@ typedef struct Ch {
     int ready_fd; /* the agent is awaited here */
     LoopSource *ready_io;
     bool clone;
+    struct {
+        int fd;
+        LoopSource *io;
+    } renewals[CH_RENEWALS]; /* of a clone's channel */
+    void (*on_renewed)(struct Ch *ch);
     unsigned version; /* the major number; 0: not known yet */
     bool vm_runs, agent_listens; /* both: it has booted */
     ChDevice *devices;
@@ -79,6 +89,13 @@ void ch_init(Vmm *vmm);
 int ch_boot(Vmm *vmm, const VmmSpec *spec, const char *template_directory, Error *e);
 int ch_adopt(Vmm *vmm, json_t *state, Error *e);
 int ch_serialize(Vmm *vmm, json_t *state);
+
+/* ch-channel.c */
+/* To be called once the VM runs. */
+int ch_channel_secure(Ch *ch, Error *e);
+/* Makes the channel of a clone usable; calls back when it is. */
+int ch_channel_renew(Ch *ch, void (*on_renewed)(Ch *ch), Error *e);
+void ch_channel_free(Ch *ch);
 
 /* ch-device.c */
 void ch_devices_free(Ch *ch);

@@ -28,6 +28,7 @@ static void ch_free(Vmm *vmm)
 
     ch_client_free(ch->client);
     ch_template_abandon(ch);
+    ch_channel_free(ch);
     ch_devices_free(ch);
     console_free(ch->console);
     loop_source_free(ch->events_io);

@@ -16,6 +16,7 @@
  *   lazy vm.snapshot      answers, and writes nothing
  *   mute NAME             does what it should, and tells of no event (vm.remove-device)
  *   deaf                  no agent ever listens
+ *   stale                 the guest refuses the first connection
  *   link                  makes a symbolic link in place of the vsock socket
  *   reset NAME, off NAME  the guest resets itself, or shuts down, after the answer */
 
@@ -41,7 +42,7 @@ typedef struct Device {
 static char script[4096];
 static Device devices[DEVICES_MAX];
 static const char *state = "";
-static int events_fd;
+static int events_fd, vsock_fd = -1;
 static bool twice; /* the next answer */
 static char created[REQUEST_MAX]; /* the VM's configuration */
 
@@ -158,6 +159,7 @@ static bool start_vm(void)
         return symlink("/dev/null", address.sun_path) == 0;
     if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, 8) < 0)
         return false;
+    vsock_fd = fd;
     if (told("deaf", NULL))
         return true;
     ready_fd = vsock_address(&ready, "_1023");
@@ -373,6 +375,21 @@ static void serve_request(int fd, char *request, int attached)
     }
 }
 
+/* A connection to the guest. Nobody listens but the agent, and those that a template has had meet what is left of
+ * them, whatever they are for. */
+static void serve_vsock(void)
+{
+    static unsigned connections;
+    int fd = accept(vsock_fd, NULL, NULL);
+    char line[32] = "";
+
+    connections++;
+    if (read(fd, line, sizeof(line) - 1) > 0 && strncmp(line, "CONNECT 102", 11) == 0 &&
+        (connections > 1 || !told("stale", NULL)))
+        dprintf(fd, "OK 1073741824\n");
+    close(fd);
+}
+
 /* Receives until the request is whole. Negative: there will be none. */
 static int receive(int fd, char *request, int *ret_attached)
 {
@@ -388,8 +405,16 @@ static int receive(int fd, char *request, int *ret_attached)
         struct iovec iov = {.iov_base = request + n, .iov_len = REQUEST_MAX - 1 - n};
         struct msghdr mh = {
             .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
-        ssize_t k = recvmsg(fd, &mh, MSG_CMSG_CLOEXEC);
+        struct pollfd p[] = {{.fd = fd, .events = POLLIN}, {.fd = vsock_fd, .events = POLLIN}};
+        ssize_t k;
 
+        if (poll(p, 2, -1) < 0)
+            die("poll");
+        if (p[1].revents)
+            serve_vsock();
+        if (!p[0].revents)
+            continue;
+        k = recvmsg(fd, &mh, MSG_CMSG_CLOEXEC);
         if (k <= 0)
             return -1;
         if (CMSG_FIRSTHDR(&mh))
