@@ -42,13 +42,13 @@ static int check_kvm(SandboxSettings *settings, const VmmConfig *config, Error *
     return settings->no_vmm_reason ? 0 : error_set_errno(e, -ENOMEM, "cannot probe KVM");
 }
 
-/* "auto" takes the first that is installed; QEMU, the last, may be found in PATH, and can emulate where there is no
- * KVM. */
+/* "auto" takes the first that the program has a driver for and that is installed; QEMU, the last, may be found in
+ * PATH, and can emulate where there is no KVM. */
 static const char *choose_vmm(const VmmConfig *config)
 {
     if (strcmp(config->vmm, "auto") != 0)
         return config->vmm;
-    if (access(config->cloud_hypervisor_binary, X_OK) == 0)
+    if (vmm_driver_by_name("cloud-hypervisor") && access(config->cloud_hypervisor_binary, X_OK) == 0)
         return "cloud-hypervisor";
     return "qemu";
 }
@@ -74,7 +74,9 @@ int sandbox_settings_init(SandboxSettings *settings, const VmmConfig *config, co
     use_vmm(settings, config, vmm);
     if (!settings->driver) {
         settings->no_vmm_reason =
-            string_printf("no VM can be run: this version has no driver for the VMM \"%s\"", vmm);
+            string_printf("no VM can be run: there is no driver for the VMM \"%s\" here; without the daemon, "
+                          "there is QEMU's only",
+                          vmm);
         return settings->no_vmm_reason ? 0 : error_set_errno(e, -ENOMEM, "cannot read the settings");
     }
     return check_kvm(settings, config, e);

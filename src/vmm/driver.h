@@ -81,6 +81,11 @@ struct Vmm {
 extern const VmmDriver vmm_driver_qemu;
 extern const VmmDriver vmm_driver_cloud_hypervisor;
 
+/* Those that the program has: all of drivers.c, or the few of drivers-embedded.c. Ends with NULL. */
+extern const VmmDriver *const vmm_drivers[];
+/* Defined with the list: how the QEMU driver makes templates and clones; NULL: not in this program. */
+extern const struct QemuTemplateOps *const qemu_template_ops;
+
 /* Takes the pidfd, and watches it. */
 int vmm_process_started(Vmm *vmm, pid_t pid, int pidfd, Error *e);
 

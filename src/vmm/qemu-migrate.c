@@ -101,7 +101,7 @@ static int save_prepare(Qemu *q, int state_fd, Error *e)
     return r;
 }
 
-int qemu_snapshot(Vmm *vmm, const char *directory, VmmOp *op, Error *e)
+static int snapshot(Vmm *vmm, const char *directory, VmmOp *op, Error *e)
 {
     _cleanup_close_ int fd = -EBADF;
     Qemu *q = qemu_of(vmm);
@@ -235,13 +235,13 @@ static void on_load_prepared(QmpClient *client, json_t *value, const Error *e, v
         vmm_boot_failed(&q->vmm, &wrong);
 }
 
-int qemu_load(Qemu *q, Error *e)
+static int load(Qemu *q, Error *e)
 {
     q->migration = MIGRATION_LOAD_PREPARING;
     return call(q, "migrate-set-capabilities", capabilities(), -EBADF, on_load_prepared, e);
 }
 
-void qemu_migration_on_event(Qemu *q, json_t *data)
+static void on_event(Qemu *q, json_t *data)
 {
     const char *status = NULL;
     bool completed;
@@ -257,3 +257,30 @@ void qemu_migration_on_event(Qemu *q, json_t *data)
         load_completed(q);
     /* A QEMU that cannot load its state says why and ends, which is reported then. */
 }
+
+static int prepare(Qemu *q, const VmmSpec *spec, const char *from, int *ret_state_fd, Error *e)
+{
+    int r;
+
+    if (!from)
+        return qemu_template_new(spec, q->n_slots, &q->template_, e);
+    r = qemu_template_open(from, spec, q->n_slots, ret_state_fd, &q->origin, e);
+    if (r >= 0)
+        qemu_slots_rest(q, q->origin.used_slots);
+    return r;
+}
+
+static void clear(Qemu *q)
+{
+    qemu_template_free(q->template_);
+    free(q->origin.qemu_version);
+}
+
+const QemuTemplateOps qemu_template_ops_all = {
+    .probe = qemu_probe,
+    .prepare = prepare,
+    .load = load,
+    .snapshot = snapshot,
+    .on_event = on_event,
+    .clear = clear,
+};

@@ -40,8 +40,8 @@ static void qemu_free(Vmm *vmm)
         free(q->paths[i]);
     qemu_slots_free(q);
     free(q->shutdown);
-    qemu_template_free(q->template_);
-    free(q->origin.qemu_version);
+    if (qemu_template_ops)
+        qemu_template_ops->clear(q);
 }
 
 /* Connections */
@@ -56,9 +56,9 @@ static void on_event(QmpClient *client, const char *event, json_t *data, void *u
             q->shutdown = strndup(reason, 64);
     } else if (strcmp(event, "GUEST_PANICKED") == 0) {
         q->panicked = true;
-    } else if (strcmp(event, "MIGRATION") == 0) {
+    } else if (qemu_template_ops && strcmp(event, "MIGRATION") == 0) {
         vmm_enter(&q->vmm);
-        qemu_migration_on_event(q, data);
+        qemu_template_ops->on_event(q, data);
         vmm_leave(&q->vmm);
     } else if (strcmp(event, "DEVICE_DELETED") == 0 || strcmp(event, "DEVICE_UNPLUG_GUEST_ERROR") == 0) {
         vmm_enter(&q->vmm);
@@ -166,6 +166,8 @@ static int check_supported(const VmmSpec *spec, const char *from, Error *e)
         return error_set(e, -EOPNOTSUPP, "VMM driver qemu does not support memory that grows");
     if (spec->max_vcpus > spec->vcpus)
         return error_set(e, -EOPNOTSUPP, "VMM driver qemu does not support vCPUs that are added later");
+    if ((from || spec->template_directory) && !qemu_template_ops)
+        return error_set(e, -EOPNOTSUPP, "this program makes no templates and no clones");
     if ((from || spec->template_directory) && spec->n_nics > 0)
         return error_set(e, -EINVAL, "a template and its clones start without network interfaces, not %zu",
                          spec->n_nics);
@@ -191,12 +193,8 @@ static int prepare(Qemu *q, const VmmSpec *spec, const char *from, QemuStart *s,
         r = set_paths(q, e);
     if (r >= 0)
         r = qemu_slots_new(q, n_slots, e);
-    if (r >= 0 && from)
-        r = qemu_template_open(from, spec, n_slots, &s->state_fd, &q->origin, e);
-    if (r >= 0 && from)
-        qemu_slots_rest(q, q->origin.used_slots);
-    if (r >= 0 && spec->template_directory)
-        r = qemu_template_new(spec, n_slots, &q->template_, e);
+    if (r >= 0 && (from || spec->template_directory))
+        r = qemu_template_ops->prepare(q, spec, from, &s->state_fd, e);
     if (r >= 0)
         r = qemu_start_build(q, spec, from, s, e);
     return r >= 0 ? make_stderr(q, e) : r;
@@ -234,7 +232,7 @@ static int qemu_boot(Vmm *vmm, const VmmSpec *spec, const char *template_directo
     if (r < 0)
         return r;
     if (template_directory)
-        return qemu_load(q, e);
+        return qemu_template_ops->load(q, e);
     r = qmp_client_call(q->qmp, "query-status", NULL, -EBADF, UINT64_MAX, on_status, q);
     return r < 0 ? error_set_errno(e, r, "cannot talk to QEMU") : 0;
 }
@@ -374,11 +372,26 @@ static int qemu_resume(Vmm *vmm, VmmOp *op, Error *e)
     return change_state(qemu_of(vmm), "cont", op, e);
 }
 
+static int probe(const char *binary, uint64_t timeout_usec, unsigned *ret_features, Error *e)
+{
+    if (qemu_template_ops)
+        return qemu_template_ops->probe(binary, timeout_usec, ret_features, e);
+    *ret_features = QEMU_FEATURES & ~(unsigned)VMM_TEMPLATE;
+    return 0;
+}
+
+static int snapshot(Vmm *vmm, const char *directory, VmmOp *op, Error *e)
+{
+    if (qemu_template_ops)
+        return qemu_template_ops->snapshot(vmm, directory, op, e);
+    return error_set(e, -EOPNOTSUPP, "this program makes no templates");
+}
+
 const VmmDriver vmm_driver_qemu = {
     .name = "qemu",
     .size = sizeof(Qemu),
     .features = QEMU_FEATURES,
-    .probe = qemu_probe,
+    .probe = probe,
     .init = qemu_init,
     .boot = qemu_boot,
     .adopt = qemu_adopt,
@@ -393,5 +406,5 @@ const VmmDriver vmm_driver_qemu = {
     .remove_nic = qemu_remove_nic,
     .pause = qemu_pause,
     .resume = qemu_resume,
-    .snapshot = qemu_snapshot,
+    .snapshot = snapshot,
 };

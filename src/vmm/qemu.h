@@ -86,12 +86,21 @@ static inline Qemu *qemu_of(Vmm *vmm)
 /* Ends an operation, unless the connection is lost: then the VMM's end is about to, and can say why. */
 void qemu_finish(VmmOp *op, const Error *e);
 
+/* Templates and clones are reached through qemu_template_ops, so that a program which has none is not larger for
+ * them. */
+typedef struct QemuTemplateOps {
+    int (*probe)(const char *binary, uint64_t timeout_usec, unsigned *ret_features, Error *e);
+    /* What is there before the process: of a clone of the template in `from`, or (NULL) of a template to be. */
+    int (*prepare)(Qemu *q, const VmmSpec *spec, const char *from, int *ret_state_fd, Error *e);
+    /* Loads the state, and resumes the VM; then calls vmm_booted() or vmm_boot_failed(). */
+    int (*load)(Qemu *q, Error *e);
+    int (*snapshot)(Vmm *vmm, const char *directory, VmmOp *op, Error *e);
+    void (*on_event)(Qemu *q, json_t *data); /* MIGRATION */
+    void (*clear)(Qemu *q);
+} QemuTemplateOps;
+
 /* qemu-migrate.c */
-int qemu_snapshot(Vmm *vmm, const char *directory, VmmOp *op, Error *e);
-/* Loads the state, and resumes the VM; then calls vmm_booted() or vmm_boot_failed(). */
-int qemu_load(Qemu *q, Error *e);
-/* MIGRATION */
-void qemu_migration_on_event(Qemu *q, json_t *data);
+extern const QemuTemplateOps qemu_template_ops_all;
 
 /* qemu-probe.c */
 int qemu_probe(const char *binary, uint64_t timeout_usec, unsigned *ret_features, Error *e);

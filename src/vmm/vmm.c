@@ -18,13 +18,11 @@
 #define KILL_TIMEOUT_USEC (5 * USEC_PER_SEC)
 #define STATE_VERSION 1
 
-static const VmmDriver *const drivers[] = {&vmm_driver_qemu, &vmm_driver_cloud_hypervisor};
-
 const VmmDriver *vmm_driver_by_name(const char *name)
 {
-    for (size_t i = 0; i < ELEMENTSOF(drivers); i++)
-        if (strcmp(drivers[i]->name, name) == 0)
-            return drivers[i];
+    for (size_t i = 0; vmm_drivers[i]; i++)
+        if (strcmp(vmm_drivers[i]->name, name) == 0)
+            return vmm_drivers[i];
     return NULL;
 }
 

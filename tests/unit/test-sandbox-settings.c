@@ -89,7 +89,8 @@ static void test_unknown_driver(void **state)
     init(&s);
     assert_null(s.driver);
     assert_string_equal(s.no_vmm_reason,
-                        "no VM can be run: this version has no driver for the VMM \"other\"");
+                        "no VM can be run: there is no driver for the VMM \"other\" here; without the daemon, there is "
+                        "QEMU's only");
 }
 
 static void test_auto(void **state)
