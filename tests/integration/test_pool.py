@@ -22,13 +22,15 @@ TOP = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 POOL = 2
 # Making a template takes a boot, emulated and beside whatever else runs here.
 MADE = 180
+# Steps that follow a failure, which the unit tests cause, and the first of several that are interrupted alike.
+LEFT_OUT = ("daemon.clone.boots-instead", "daemon.template.manifest-removed", "daemon.template.begun")
 
 
 def pytest_generate_tests(metafunc):
     if "point" in metafunc.fixturenames:
         config = metafunc.config
         metafunc.parametrize("point", [point for point in tracepoints.of_program(config.getoption("--bin-dir"), "daemon")
-                                       if tracepoints.is_of_clones(point)])
+                                       if tracepoints.is_of_clones(point) and point not in LEFT_OUT])
 
 
 @pytest.fixture(scope="module")
@@ -241,8 +243,7 @@ def test_killed_at(node, runtime, pooled, caller, point):
             return pooled.daemon.poll() is not None
 
     begin()
-    if point not in ("daemon.clone.boots-instead", "daemon.template.manifest-removed"):  # of failures
-        wait.until(f"the daemon to end at {point}", ended, MADE)
+    wait.until(f"the daemon to end at {point}", ended, MADE)
     pooled.restart_daemon(signal.SIGKILL)
     until_full(pooled)
     acquire_and_release()
