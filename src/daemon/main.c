@@ -22,13 +22,15 @@
 #include "sandbox/sandbox.h"
 #include "ttrpc/ttrpc.h"
 
+#define STOP_TIMEOUT_USEC (5 * USEC_PER_SEC)
+
 typedef struct Daemon {
     Loop *loop;
     DaemonConfig *config;
     SandboxSettings settings;
     SandboxService *service;
     TtrpcServer *server;
-    LoopSource *sigterm, *sigint;
+    LoopSource *sigterm, *sigint, *stopping;
 } Daemon;
 
 static void log_line(int priority, const char *namespace, const char *sandbox_id, const char *message,
@@ -37,12 +39,28 @@ static void log_line(int priority, const char *namespace, const char *sandbox_id
     log_full(priority, "%s%s%s: %s", namespace, *namespace ? "/" : "", sandbox_id, message);
 }
 
+static void on_stopped(void *userdata)
+{
+    Daemon *d = userdata;
+
+    loop_exit(d->loop, 0);
+}
+
+static void on_deadline(LoopSource *source, void *userdata)
+{
+    on_stopped(userdata);
+}
+
+/* Pods go on. VMs that belong to none would be nobody's if no other daemon follows; one that does clones them
+ * anew. What does not end in time is that one's to take over. */
 static void on_terminate(LoopSource *source, void *userdata)
 {
     Daemon *d = userdata;
 
     (void)sd_notify(0, "STOPPING=1");
-    loop_exit(d->loop, 0);
+    if (d->stopping || sandbox_service_stop(d->service, on_stopped, d) == 0 ||
+        loop_add_timer(d->loop, STOP_TIMEOUT_USEC, on_deadline, d, &d->stopping) < 0)
+        loop_exit(d->loop, 0);
 }
 
 /* The socket that systemd passes, or else one of our own. */
@@ -160,6 +178,7 @@ static void daemon_clear(Daemon *d)
     sandbox_service_free(d->service);
     loop_source_free(d->sigterm);
     loop_source_free(d->sigint);
+    loop_source_free(d->stopping);
     loop_free(d->loop);
     sandbox_settings_clear(&d->settings);
     daemon_config_free(d->config);

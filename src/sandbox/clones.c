@@ -18,6 +18,8 @@ typedef struct Clones {
     TemplateStore *templates;
     Pool *pool;
     TemplateStatus *status, **status_pointers; /* of the last answer */
+    void (*stopped)(void *userdata);           /* NULL: nobody has asked for the end */
+    void *stopped_userdata;
 } Clones;
 
 static void say(const Clones *c, int priority, const char *what, const char *message)
@@ -63,11 +65,36 @@ static bool pods_wait(void *userdata)
     return false;
 }
 
+static void check_stopped(void *userdata)
+{
+    Clones *c = userdata;
+    bool busy;
+
+    if (!c->stopped)
+        return;
+    busy = template_store_stop(c->templates);
+    if (!pool_stop(c->pool) && !busy)
+        TAKE_PTR(c->stopped)(c->stopped_userdata);
+}
+
+static int clones_stop(void *clones, void (*done)(void *userdata), void *userdata)
+{
+    Clones *c = clones;
+    bool busy = template_store_stop(c->templates);
+
+    if (!pool_stop(c->pool) && !busy)
+        return 0;
+    c->stopped = done;
+    c->stopped_userdata = userdata;
+    return 1;
+}
+
 static void on_template_ready(void *userdata)
 {
-    const Clones *c = userdata;
+    Clones *c = userdata;
 
     pool_fill(c->pool);
+    check_stopped(c);
 }
 
 static void clones_close(void *clones)
@@ -86,7 +113,7 @@ static int clones_open(SandboxService *service, void **ret, Error *e)
     Clones *c = calloc(1, sizeof(*c));
     TemplateHooks hooks = {
         .in_use = template_in_use, .ready = on_template_ready, .log = say_templates, .userdata = c};
-    PoolHooks pool_hooks = {.is_busy = pods_wait, .log = say_pool, .userdata = c};
+    PoolHooks pool_hooks = {.is_busy = pods_wait, .gone = check_stopped, .log = say_pool, .userdata = c};
     int r;
 
     if (!c)
@@ -193,12 +220,18 @@ static void clones_fill_status(void *clones, Cloudhv__Daemon__V1__StatusResponse
 static const SandboxClones sandbox_clones = {
     .open = clones_open,
     .close = clones_close,
+    .stop = clones_stop,
     .acquire = clones_acquire,
     .adopt = clones_adopt,
     .changed = clones_changed,
     .fill_status = clones_fill_status,
     .restore = vmm_restore,
 };
+
+int sandbox_service_stop(SandboxService *service, void (*done)(void *userdata), void *userdata)
+{
+    return service->clones ? service->settings->clones->stop(service->clones, done, userdata) : 0;
+}
 
 void sandbox_settings_use_clones(SandboxSettings *settings, const SandboxCloneSettings *clone)
 {

@@ -10,6 +10,8 @@ struct SandboxClones {
     int (*open)(SandboxService *service, void **ret, Error *e);
     /* Forgets everything; VMs go on. */
     void (*close)(void *clones);
+    /* Ends the VMs that belong to no pod. 0: there are none; otherwise `done` is called when there are not. */
+    int (*stop)(void *clones, void (*done)(void *userdata), void *userdata);
 
     /* A VM for a pod, as sandbox_acquire(). 1: under way; 0: there is none for this pod, which is to be
      * booted. */

@@ -36,6 +36,7 @@ struct Pool {
     unsigned target;
     unsigned failures; /* in a row */
     bool held;         /* said so already */
+    bool stopped;
     LoopSource *defer, *again, *idle;
     PoolHooks hooks;
 };
@@ -186,6 +187,7 @@ static void on_phase(Sandbox *sandbox, SandboxPhase phase, const Error *e, void 
         sandbox_free(sandbox);
         vm_unlink(vm);
         template_store_collect(p->templates);
+        p->hooks.gone(p->hooks.userdata);
         break;
     default:
         break;
@@ -243,7 +245,7 @@ static void fill(Pool *p)
     SandboxOrigin origin;
     bool there_is;
 
-    if (p->settings->clone.pool_size == 0)
+    if (p->settings->clone.pool_size == 0 || p->stopped)
         return;
     there_is = template_store_get(p->templates, &class, &origin) > 0;
     release_surplus(p, there_is ? origin.key : NULL);
@@ -368,6 +370,16 @@ int pool_new(Loop *loop, const SandboxSettings *settings, TemplateStore *templat
                 .hooks = *hooks};
     *ret = p;
     return 0;
+}
+
+bool pool_stop(Pool *p)
+{
+    p->stopped = true;
+    for (PoolVm *vm = p->vms, *next; vm; vm = next) {
+        next = vm->next;
+        sandbox_release(vm->sandbox);
+    }
+    return p->vms;
 }
 
 Pool *pool_free(Pool *p)

@@ -13,6 +13,7 @@ typedef struct Pool Pool;
 /* While `is_busy` says that pods are waiting for their VMs, none is started for later ones. */
 typedef struct PoolHooks {
     bool (*is_busy)(void *userdata);
+    void (*gone)(void *userdata); /* a VM of the pool is */
     void (*log)(int priority, const char *message, void *userdata);
     void *userdata;
 } PoolHooks;
@@ -36,6 +37,9 @@ int pool_adopt(Pool *pool, SandboxState *state, Error *e);
 
 /* Fills it, as far as that is possible now; to be called when something has changed. */
 void pool_fill(Pool *pool);
+
+/* Ends all of its VMs, and starts no more. True: some are still on their way out; hooks.gone tells. */
+bool pool_stop(Pool *pool);
 
 bool pool_uses(const Pool *pool, const char *key);
 unsigned pool_ready(const Pool *pool);

@@ -85,6 +85,10 @@ int sandbox_service_new(Loop *loop, const SandboxSettings *settings, SandboxLogF
 SandboxService *sandbox_service_free(SandboxService *service);
 DEFINE_CLEANUP_FUNC(SandboxService *, sandbox_service_free)
 
+/* Before the program ends in an orderly way: ends the VMs that belong to no pod. 0: there are none; otherwise `done`
+ * is called, once, when there are not. Only with sandbox_settings_use_clones(). */
+int sandbox_service_stop(SandboxService *service, void (*done)(void *userdata), void *userdata);
+
 /* Registers the service with a server that must not outlive it. */
 int sandbox_service_register(SandboxService *service, TtrpcServer *server);
 

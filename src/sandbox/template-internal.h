@@ -38,7 +38,7 @@ struct TemplateStore {
     TemplateHooks hooks;
     Template *templates;
     TemplateBase base;
-    bool base_known, started, prepared;
+    bool base_known, started, stopped, prepared;
     uint64_t base_retry_usec;
     TemplateClass wanted[WANTED_MAX]; /* while it is not known */
     unsigned n_wanted;

@@ -66,6 +66,14 @@ static void fail(TemplateMaker *m, const Error *e)
         sandbox_release(m->sandbox);
 }
 
+void template_maker_cancel(TemplateMaker *m)
+{
+    _cleanup_error_ Error e = ERROR_INIT;
+
+    (void)error_set(&e, -ECANCELED, "the daemon ends");
+    fail(m, &e);
+}
+
 /* ------------------------------------------------------------------------------------------ the manifest */
 
 typedef struct ManifestJob {

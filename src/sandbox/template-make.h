@@ -19,5 +19,8 @@ typedef void (*TemplateMadeFn)(const Error *e, void *userdata);
 int template_make(Loop *loop, const SandboxSettings *settings, const char *key, const TemplateClass *class,
                   TemplateMadeFn done, void *userdata, TemplateMaker **ret, Error *e);
 
+/* Ends it; `done` follows. */
+void template_maker_cancel(TemplateMaker *maker);
+
 /* Forgets it; what is under way stays for the next start to clean up. NULL is fine. */
 TemplateMaker *template_maker_free(TemplateMaker *maker);

@@ -210,7 +210,6 @@ static void made(TemplateStore *t, Template *one)
     template_say(t, LOG_INFO, "made the template %s for VMs of %u vCPUs and %llu MiB in %llu ms", one->key,
                  m->class.vcpus, (unsigned long long)m->class.memory_mb,
                  (unsigned long long)((loop_now() - one->begun_usec) / USEC_PER_MSEC));
-    t->hooks.ready(t->hooks.userdata);
 }
 
 static void on_made(const Error *e, void *userdata)
@@ -236,6 +235,7 @@ static void on_made(const Error *e, void *userdata)
         template_store_collect(t);
     else
         made(t, one);
+    t->hooks.ready(t->hooks.userdata);
     template_schedule(t);
 }
 

@@ -371,8 +371,17 @@ int template_store_new(Loop *loop, const SandboxSettings *settings, const Templa
 
 void template_store_start(TemplateStore *t)
 {
-    t->started = true;
+    t->started = !t->stopped;
     template_schedule(t);
+}
+
+bool template_store_stop(TemplateStore *t)
+{
+    if (!t->stopped && t->maker)
+        template_maker_cancel(t->maker);
+    t->stopped = true;
+    t->started = false;
+    return t->maker;
 }
 
 TemplateStore *template_store_free(TemplateStore *t)

@@ -16,7 +16,7 @@ typedef struct TemplateStore TemplateStore;
 typedef struct TemplateHooks {
     /* Whether a VM that runs is a clone of it. */
     bool (*in_use)(const char *key, void *userdata);
-    /* There are templates now, or more than before. */
+    /* There are templates now, or more than before; or making one has ended. */
     void (*ready)(void *userdata);
     void (*log)(int priority, const char *message, void *userdata);
     void *userdata;
@@ -32,6 +32,9 @@ void template_store_start(TemplateStore *store);
 
 /* 1 and the template, whose strings are valid until the next call; or 0: there is none (yet). */
 int template_store_get(TemplateStore *store, const TemplateClass *class, SandboxOrigin *ret);
+
+/* Begins nothing any more. True: something is still under way; hooks.ready tells of its end. */
+bool template_store_stop(TemplateStore *store);
 
 /* A clone came up, or did not. */
 void template_store_worked(TemplateStore *store, const char *key);

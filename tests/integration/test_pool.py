@@ -22,13 +22,15 @@ TOP = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 POOL = 2
 # Making a template takes a boot, emulated and beside whatever else runs here.
 MADE = 180
+# Steps that follow a failure, which the unit tests cause, and the first of several that are interrupted alike.
+LEFT_OUT = ("daemon.clone.boots-instead", "daemon.template.manifest-removed", "daemon.template.begun")
 
 
 def pytest_generate_tests(metafunc):
     if "point" in metafunc.fixturenames:
         config = metafunc.config
         metafunc.parametrize("point", [point for point in tracepoints.of_program(config.getoption("--bin-dir"), "daemon")
-                                       if tracepoints.is_of_clones(point)])
+                                       if tracepoints.is_of_clones(point) and point not in LEFT_OUT])
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,7 @@ def pooled(node, runtime, qemu):
     if node.cloudhv.mode != "daemon":
         pytest.skip("no daemon in this mode")
     with node.cloudhv.configured(qemu_binary=qemu, max_default_vcpus=1,
-                                 daemon={"pool_size": POOL, "max_pool_size": POOL, "pool_reserve_mb": 0}) as cloudhv:
+                                 daemon={"templates": True, "pool_size": POOL, "max_pool_size": POOL, "pool_reserve_mb": 0}) as cloudhv:
         wait.until("the daemon to serve", cloudhv.listening, 30)
         yield cloudhv
     shutil.rmtree(os.path.join(cloudhv.root, "templates"), ignore_errors=True)
@@ -135,16 +137,20 @@ def test_pods_from_the_pool(node, runtime, pooled):
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGKILL])
 def test_another_daemon(node, runtime, pooled, sig):
-    """It takes over the pool's VMs and the template, and a pod that is a clone goes on."""
+    """It takes over the template, the pool's VMs if the one before it was killed (one that is stopped ends them), and
+    a pod that is a clone goes on."""
     until_full(pooled)
     with node.pod(runtime) as pod:
         s = until_full(pooled)
         key = [t.key for t in s.templates]
         before = vmms(pooled)
-        pooled.restart_daemon(sig)
+        pods = [one.vmm_pid for one in s.sandboxes]
+        pooled.stop_daemon(sig)
+        assert vmms(pooled) == (before if sig == signal.SIGKILL else pods)
+        pooled.start_daemon()
         s = until_full(pooled)
         assert [t.key for t in s.templates] == key
-        assert vmms(pooled) == before
+        assert sig != signal.SIGKILL or vmms(pooled) == before
         assert [t.clones for t in s.templates] == [1]
         assert pod.sh("echo fine") == "fine\n"
     with node.pod(runtime) as pod:
@@ -196,7 +202,7 @@ def test_no_pool_any_more(node, runtime, pooled):
     until_full(pooled)
     path = os.path.join(pooled.config_dir, "daemon.json")
     text = proc.read(path)
-    pooled.stop_daemon()
+    pooled.stop_daemon(signal.SIGKILL)
     try:
         with open(path, "w", encoding="utf-8") as f:
             json.dump({**json.loads(text), "pool_size": 0}, f)
@@ -241,8 +247,7 @@ def test_killed_at(node, runtime, pooled, caller, point):
             return pooled.daemon.poll() is not None
 
     begin()
-    if point not in ("daemon.clone.boots-instead", "daemon.template.manifest-removed"):  # of failures
-        wait.until(f"the daemon to end at {point}", ended, MADE)
+    wait.until(f"the daemon to end at {point}", ended, MADE)
     pooled.restart_daemon(signal.SIGKILL)
     until_full(pooled)
     acquire_and_release()

@@ -810,6 +810,53 @@ static void test_restart(void **state)
     assert_states(f, 2);
 }
 
+static void on_stopped(void *userdata)
+{
+    (*(unsigned *)userdata)++;
+}
+
+/* A daemon that is stopped leaves VMs of pods, and no others. */
+static void test_stop(void **state)
+{
+    Fixture *f = started(state, 2);
+    unsigned stopped = 0;
+
+    until(f, "ready", 2);
+    assert_string_equal(acquire(f, 0), "pool");
+    until(f, "ready", 2);
+    assert_int_equal(sandbox_service_stop(f->service, on_stopped, &stopped), 1);
+    assert_int_equal(stopped, 0);
+    fake_vm_settle(&f->vm, 20000);
+    assert_int_equal(stopped, 1);
+    assert_states(f, 1);
+    assert_int_equal(sandbox_service_stop(f->service, on_stopped, &stopped), 0);
+    release(f, 0);
+    fake_vm_settle(&f->vm, 20000);
+    assert_states(f, 0);
+}
+
+/* Nor one that was to become a template. */
+static void test_stop_while_one_is_made(void **state)
+{
+    Fixture *f = *state;
+    unsigned stopped = 0;
+
+    if (!f)
+        skip();
+    f->vm.automatic = false; /* nobody answers Hello */
+    started(state, 2);
+    while (f->vm.booted < 1)
+        assert_true(loop_run_once(f->vm.loop, USEC_PER_SEC) >= 0);
+    fake_vm_settle(&f->vm, 2000);
+    assert_states(f, 1);
+    assert_int_equal(sandbox_service_stop(f->service, on_stopped, &stopped), 1);
+    fake_vm_settle(&f->vm, 20000);
+    assert_int_equal(stopped, 1);
+    assert_states(f, 0);
+    assert_int_equal(entries(f->templates, ".tmp-"), 0);
+    f->vm.automatic = true;
+}
+
 static void test_restart_without_a_pool(void **state)
 {
     Fixture *f = started(state, 2);
@@ -918,6 +965,8 @@ int main(void)
         CASE(test_idle),
         CASE(test_held_back),
         CASE(test_restart),
+        CASE(test_stop),
+        CASE(test_stop_while_one_is_made),
         CASE(test_restart_without_a_pool),
         CASE(test_crash_while_it_is_given),
         CASE(test_crash_while_it_is_made),

@@ -116,7 +116,7 @@ remove_pod() {
 is_stopped() { ctr tasks ls | awk -v id="$1" '$1 == id { print $3 }' | grep -qx STOPPED; }
 
 vmm_pids() { pgrep -f '^/usr/lib/cloudhv/(qemu-system|cloud-hyp)' || true; }
-no_vmm() { [ -z "$(vmm_pids)" ]; }
+no_pod_vm() { cloudhvctl status --json | grep -q '"sandboxes": \[\]'; } # those of the pool stay
 
 # The errors and warnings of ours since boot.
 our_complaints() {

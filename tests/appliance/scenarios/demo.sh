@@ -62,7 +62,7 @@ daemon_is_active() { systemctl is-active cloudhv-sandbox-daemon.service; }
 
 demo_cleans_up() {
     /usr/share/cloudhv/demo/demo.sh cleanup
-    until_true 20 no_vmm
+    until_true 20 no_pod_vm
     [ -z "$(ctr tasks ls -q)" ]
     ! ip link show cloudhv-demo0 2>/dev/null
 }

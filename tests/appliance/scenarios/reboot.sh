@@ -29,7 +29,7 @@ comes_back() {
 }
 pod_is_gone() {
     until_true 60 no_task
-    no_vmm
+    no_pod_vm
     ctr containers rm before
     if ctr snapshots ls | grep -w before; then return 1; fi
     find /var/lib/cloudhv /run/cloudhv
@@ -41,7 +41,7 @@ pods_run() {
     start_pod after
     exec_works after
     remove_pod after
-    until_true 20 no_vmm
+    until_true 20 no_pod_vm
 }
 
 if [ "$BOOT" = 1 ]; then

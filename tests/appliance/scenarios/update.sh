@@ -108,7 +108,7 @@ refresh_loop() {
 
 nothing_left() {
     remove_pod old
-    until_true 20 no_vmm
+    until_true 20 no_pod_vm
     [ -z "$(ctr containers ls -q)" ]
     [ -z "$(pgrep -f containerd-shim-cloudhv)" ]
 }

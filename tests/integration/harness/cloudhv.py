@@ -98,7 +98,7 @@ class Cloudhv:
                                  "state_dir": os.path.join(self.root, "shim"), "erofs_cache_dir": self.cache_dir,
                                  "mkfs_erofs_binary": self.mkfs, "erofs_cache_max_mb": 512, "scratch_size_mb": 256},
                  "daemon.json": {**common, "socket_path": self.socket, "state_dir": os.path.join(self.root, "daemon"),
-                                 "pool_size": 0, "templates_dir": os.path.join(self.root, "templates")}}
+                                 "pool_size": 0, "templates": False, "templates_dir": os.path.join(self.root, "templates")}}
         for name, extra in (("config.json", shim), ("daemon.json", daemon)):
             values = {**files[name], **both, **(extra or {})}
             self._write(name, json.dumps({k: v for k, v in values.items() if v is not None}, indent=2))
