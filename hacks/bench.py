@@ -39,8 +39,8 @@ class Bench:
         return subprocess.run(["ctr", "--address", f"{self.arguments.directory}/containerd.sock", *arguments],
                               check=True, **options)
 
-    def start(self, name, runtime=RUNTIME):
-        self.ctr("run", "--detach", "--null-io", "--runtime", runtime, IMAGE, name, "sleep", "1000000")
+    def start(self, name, runtime=RUNTIME, *options):
+        self.ctr("run", "--detach", "--null-io", "--runtime", runtime, *options, IMAGE, name, "sleep", "1000000")
 
     def stop(self, name):
         self.ctr("tasks", "kill", "--signal", "SIGKILL", name)
@@ -73,6 +73,12 @@ class Bench:
             service = ttrpc.Service(connection, f"{TOP}/src/proto", "daemon.proto")
             service.call("Hello", protocol=1, peer="bench")
             return service.call("Usage", namespace="default", sandbox_id=name)
+
+    def status(self):
+        with ttrpc.Connection(f"{self.arguments.directory}/daemon.sock") as connection:
+            service = ttrpc.Service(connection, f"{TOP}/src/proto", "daemon.proto")
+            service.call("Hello", protocol=1, peer="bench")
+            return service.call("Status")
 
     def daemon(self):
         return self.of_this_node("cloudhv-sandbox-daemon")
@@ -167,6 +173,49 @@ def starts(b):
     b.put("cold_to_runc", round(cold / runc, 1), "ratio", "side by side")
 
 
+def wait_until_ready(b):
+    """Nothing goes on in the background: the pool is full, and every template made."""
+    deadline = time.monotonic() + 600
+    while time.monotonic() < deadline:
+        status = b.status()
+        if status.templates_reason:
+            raise SystemExit(f"no templates: {status.templates_reason}")
+        if status.templates and status.pool_ready == status.pool_target and all(
+                t.state == "ready" for t in status.templates):
+            return
+        time.sleep(0.2)
+    raise SystemExit(f"the pool is not filled: {b.status()}")
+
+
+def clones(b):
+    """The same start by runc, from the pool, as a clone of a template and as a cold boot, in turn."""
+    annotation = "io.cloudhv.config.hypervisor."
+    ways = {"runc": (RUNC,), "pool": (RUNTIME,),
+            # Of another size than the pool's, for which there is a template; and what no template can give.
+            "template": (RUNTIME, "--annotation", f"{annotation}default_memory=192"),
+            "cold": (RUNTIME, "--annotation", f"{annotation}kernel_params=cloudhv.bench")}
+    b.start("first", *ways["template"])
+    b.stop("first")
+    seconds = {way: [] for way in ways}
+    for i in range(STARTS + 1):
+        for way, options in ways.items():
+            wait_until_ready(b)
+            begun = time.monotonic()
+            b.start(f"{way}-{i}", *options)
+            seconds[way].append(time.monotonic() - begun)
+            sources = [s.source for s in b.status().sandboxes]
+            if sources != ([] if way == "runc" else [way]):
+                raise SystemExit(f"{way}: the VM's source is {sources}")
+            b.stop(f"{way}-{i}")
+    median = {way: statistics.median(measured[1:]) * 1000 for way, measured in seconds.items()}
+    emulated = "" if b.status().kvm else ", emulated"
+    for way, value in median.items():
+        b.put(f"clones_{way}_start_ms", round(value), "ms", f"ctr run, median of {STARTS}{'' if way == 'runc' else emulated}")
+    b.put("cold_to_restore", round(median["cold"] / median["template"], 1), "ratio", "whole ctr run, side by side")
+    b.put("cold_to_pool", round(median["cold"] / median["pool"], 1), "ratio", "the same")
+    b.put("pool_to_runc", round(median["pool"] / median["runc"], 2), "ratio", "the same")
+
+
 def syscalls(b):
     """System calls of daemon and shim for one start, counted by strace on both (which slows them down)."""
     with tempfile.NamedTemporaryFile(mode="r") as out:
@@ -256,18 +305,26 @@ def buffers(b):
     b.put("buffers_kib", round(held - idle), "KiB", "<= 4096, shim and agent, output that nobody takes")
 
 
+PARTS = {"pods": (sizes, starts, phases, syscalls, stdout, buffers, memory_and_wakeups), "clones": (clones,)}
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--directory", required=True)
     parser.add_argument("--build", required=True)
     parser.add_argument("--guest", required=True)
-    parser.add_argument("--json")
+    parser.add_argument("--json", help="a file, which the second part adds to")
+    parser.add_argument("part", choices=PARTS)
     b = Bench(parser.parse_args())
-    for step in (sizes, starts, phases, syscalls, stdout, buffers, memory_and_wakeups):
+    for step in PARTS[b.arguments.part]:
         step(b)
     if b.arguments.json:
+        results = {}
+        if b.arguments.part != "pods" and os.path.exists(b.arguments.json):
+            with open(b.arguments.json) as f:
+                results = json.load(f)
         with open(b.arguments.json, "w") as f:
-            json.dump(b.results, f, indent=1)
+            json.dump({**results, **b.results}, f, indent=1)
 
 
 if __name__ == "__main__":

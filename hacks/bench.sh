@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 #
-# Measures what a pod costs, on a node of its own (see lib/node.sh), and prints a table.
+# Measures what a pod costs, on a node of its own (see lib/node.sh), and prints a table; then, on a second node with the
+# image's QEMU, what clones and the pool are worth.
 #   sudo hacks/bench.sh [--json FILE]     FILE gets {name: {"value": ..., "unit": ...}}
 set -euo pipefail
 # shellcheck source=lib/common.sh
@@ -18,7 +19,10 @@ build=${BUILD_DIR:-$top/build}
 directory=$(mktemp -d /var/tmp/cloudhv-bench.XXXXXX)
 finish() {
     local status=$?
-    [ "$status" = 0 ] || node_show_logs "$directory"
+    if [ "$status" != 0 ]; then
+        node_show_logs "$directory"
+        node_show_logs "$directory/second"
+    fi
     node_stop
     rm -rf "$directory"
     exit "$status"
@@ -26,4 +30,12 @@ finish() {
 trap finish EXIT
 NODE_LOG_LEVEL=debug node_start "$directory" "$build" "$guest"
 ctr --address "$directory/containerd.sock" images import "$image" >/dev/null
-/usr/bin/python3 "$top/hacks/bench.py" --directory "$directory" --build "$build" --guest "$guest" "$@"
+measure=(/usr/bin/python3 "$top/hacks/bench.py" --build "$build" --guest "$guest" "$@")
+"${measure[@]}" --directory "$directory" pods
+node_stop
+
+qemu=$("$top/hacks/build-qemu.sh")
+mkdir "$directory/second"
+NODE_QEMU=$qemu/qemu-system-x86_64 NODE_POOL_SIZE=2 node_start "$directory/second" "$build" "$guest"
+ctr --address "$directory/second/containerd.sock" images import "$image" >/dev/null
+"${measure[@]}" --directory "$directory/second" clones

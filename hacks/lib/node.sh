@@ -6,7 +6,8 @@
 
 node_pids=()
 
-# node_start DIRECTORY BUILD GUEST: starts both, with the programs of BUILD and the guest in GUEST.
+# node_start DIRECTORY BUILD GUEST: starts both, with the programs of BUILD and the guest in GUEST. NODE_QEMU is another
+# QEMU than Debian's; one that has templates may have a pool of NODE_POOL_SIZE.
 node_start() {
     local directory=$1 build=$2 guest=$3 tools
     tools=$("$top/hacks/build-tools.sh")
@@ -31,7 +32,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
   pod_annotations = ["io.cloudhv.*", "io.katacontainers.*"]
   container_annotations = ["io.cloudhv.*", "io.katacontainers.*"]
 TOML
-    node_configuration "$directory" "$guest" "$tools" '"pool_size": 0, "socket_path": "'"$directory"'/daemon.sock", "state_dir": "'"$directory"'/daemon"' \
+    node_configuration "$directory" "$guest" "$tools" '"pool_size": '"${NODE_POOL_SIZE:-0}"', "templates_dir": "'"$directory"'/templates", "socket_path": "'"$directory"'/daemon.sock", "state_dir": "'"$directory"'/daemon"' \
         >"$directory/config/daemon.json"
     node_configuration "$directory" "$guest" "$tools" '"daemon_socket": "'"$directory"'/daemon.sock", "erofs_cache_dir": "'"$directory"'/erofs-cache", "mkfs_erofs_binary": "'"$tools"'/mkfs.erofs"' \
         >"$directory/config/config.json"
@@ -48,7 +49,7 @@ TOML
 node_configuration() {
     cat <<JSON
 {
-  "vmm": "qemu", "qemu_binary": "/usr/bin/qemu-system-x86_64", "allow_emulation": true,
+  "vmm": "qemu", "qemu_binary": "${NODE_QEMU:-/usr/bin/qemu-system-x86_64}", "allow_emulation": true,
   "kernel_path": "$2/vmlinux", "rootfs_path": "$2/rootfs.erofs",
   "boot_timeout_secs": 120, "operation_timeout_secs": 60, "log_level": "${NODE_LOG_LEVEL:-info}",
   $4
