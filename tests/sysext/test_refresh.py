@@ -20,12 +20,14 @@ NAME = "containerd-cloudhypervisor"
 AT_A_TIME = 2
 TRIES = 5
 RUNTIME = "io.containerd.cloudhv.v1"
+# The host's own, which is there when the extension is not.
+CONFIGURATION = "/run/host-configuration"
 CONTAINERD_UNIT = """[Unit]
 DefaultDependencies=no
 [Service]
 Type=notify
 KillMode=process
-Environment=PATH=/usr/sbin:/usr/bin:/sbin:/bin
+Environment=PATH=/usr/sbin:/usr/bin:/sbin:/bin CLOUDHV_CONFIG_DIR={configuration}
 ExecStart=@/containerd
 """
 # systemd 254 and later reload themselves after a refresh, as the extension asks for; earlier ones are told to. Between
@@ -47,12 +49,15 @@ def machine(tmp_path, build_dir, guest_dir):
         pytest.skip("needs root and systemd")
     machine = Machine(str(tmp_path))
     machine.containerd = os.path.dirname(containerd("1.7"))
-    machine.write_unit("containerd.service", CONTAINERD_UNIT.replace("@", machine.containerd))
+    unit = CONTAINERD_UNIT.replace("@", machine.containerd).replace("{configuration}", CONFIGURATION)
+    machine.write_unit("containerd.service", unit)
     machine.write_unit("multi-user.target.d/containerd.conf", "[Unit]\nWants=containerd.service\n")
     log = tmp_path / "daemon.log"
     machine.write_unit("cloudhv-sandbox-daemon.service.d/log.conf",
-                       f"[Service]\nStandardOutput=append:{log}\nStandardError=append:{log}\n")
+                       f"[Service]\nStandardOutput=append:{log}\nStandardError=append:{log}\n"
+                       f"Environment=CLOUDHV_CONFIG_DIR={CONFIGURATION}\n")
     machine.start()
+    write_configuration(machine)
     machine.run("mkdir", "-p", "/run/extensions")
     machine.run("cp", "-r", os.path.dirname(write_extension(machine, build_dir, guest_dir)), f"/run/extensions/{NAME}")
     yield machine
@@ -69,12 +74,16 @@ def write_extension(machine, build_dir, guest_dir):
     files[release] = os.path.join(TOP, "sysext/usr", release)
     for name in ("vmlinux", "rootfs.erofs"):
         files["share/cloudhv/guest/" + name] = os.path.join(guest_dir, name)
+    return machine.write_extension(files)
+
+
+def write_configuration(machine):
+    machine.run("mkdir", CONFIGURATION)
     for name in ("config.json", "daemon.json"):
         with open(os.path.join(TOP, "sysext/usr/share/cloudhv", name), encoding="utf-8") as f:
             config = json.load(f)
         config |= {"allow_emulation": True, "boot_timeout_secs": 120, "operation_timeout_secs": 60}
-        files[f"share/cloudhv/{name}"] = json.dumps(config)
-    return machine.write_extension(files)
+        machine.run("sh", "-c", 'printf %s "$1" >"$2"', "sh", json.dumps(config), f"{CONFIGURATION}/{name}")
 
 
 class Node:
