@@ -147,13 +147,14 @@ static int op_new(Vmm *vmm, const char *what, VmmDoneFn done, void *userdata, Vm
 
 static void vmm_destroy(Vmm *vmm)
 {
-    vmm->driver->free(vmm);
+    /* Before the driver's memory goes, where each has its slot. */
     while (vmm->ops) {
         VmmOp *op = vmm->ops;
 
         op_unlink(op);
         op_free(op);
     }
+    vmm->driver->free(vmm);
     loop_source_free(vmm->exit_watch);
     fd_close(vmm->pidfd);
     error_clear(&vmm->boot_error);
