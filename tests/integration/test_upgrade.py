@@ -25,7 +25,8 @@ class Releases:
     def use(self, name):
         """The files on disk, and with them the daemon. What runs goes on with what it has."""
         self.cloudhv.bin_dir, self.cloudhv.guest_dir = self.directories[name]
-        self.cloudhv.write_config()
+        # What the last release does not know, it refuses by name.
+        self.cloudhv.write_config(daemon={"templates": None, "templates_dir": None} if name == "last" else None)
         self.cloudhv.use_shim()
         self.cloudhv.restart_daemon()
 

@@ -134,6 +134,8 @@ class Cloudhv:
         what the last call gave. The script stays, since a shell opens its script by name after the kernel has
         begun to execute it: exchanged in between, it would read a program as a script."""
         path = os.path.join(self.shim_dir, SHIM)
+        if os.path.islink(path) and os.readlink(path) != self.shim:
+            os.unlink(path)
         if not os.path.lexists(path):
             os.symlink(self.shim, path)
         if os.path.islink(path) and environment:

@@ -124,6 +124,9 @@ class Pod:
         """Runs a shell script to its end, expects status 0 and returns its standard output as text."""
         container = self.run_container(["sh", "-c", script], **options)
         code = container.wait()
+        if self.runtime == "runc":
+            # Its exit is published before its output has been copied; ours is to come after that.
+            wait.for_a_while(container.stdout, 2)
         assert code == 0, f"script ended with {code}: {container.stderr().decode(errors='replace')}"
         return container.stdout().decode(errors="replace")
 

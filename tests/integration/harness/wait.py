@@ -16,6 +16,13 @@ class Timeout(AssertionError):
     pass
 
 
+def for_a_while(condition, timeout, interval=0.02):
+    """Until condition() is true, or the time is over."""
+    end = time.monotonic() + timeout * patience()
+    while not condition() and time.monotonic() < end:
+        time.sleep(interval)
+
+
 def until(what, condition, timeout=15.0, interval=0.02):
     """Returns the first true result of condition(); raises Timeout naming `what` after `timeout` seconds of an idle
     machine."""
